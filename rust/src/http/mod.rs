@@ -1,0 +1,12 @@
+//! HTTP/1.1 (RFC 9110, RFC 9112) as pure values: parsing, framing, encoding, and the connection's state machine.
+
+#![forbid(unsafe_code)]
+
+pub mod body;
+pub mod connection;
+pub mod date;
+pub mod fields;
+pub mod grammar;
+pub mod head;
+pub mod response;
+pub mod target;
