@@ -1,0 +1,123 @@
+# The commands of the project; `make` alone lists them. Needs Python >= 3.11 and a Rust toolchain, nothing else:
+# what the Python side needs is installed into .venv from pyproject.toml. Stamp files in .venv say what is up to date.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 5000
+# Arguments passed on: `make pytest ARGS='-k pipelining'`, `make bench ARGS='--servers all'`.
+ARGS ?=
+# The cargo profile of the extension module: `release`, or `quick` while developing (see Cargo.toml).
+PROFILE ?= release
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# A conda environment that happens to be active would confuse maturin.
+MATURIN = env -u CONDA_PREFIX VIRTUAL_ENV="$(CURDIR)/$(VENV)" PIP_QUIET=1 $(BIN)/maturin
+# Lets the same interpreter serve every cargo command that compiles the bridge, so that pyo3 is not rebuilt for each.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+BUILT = $(VENV)/.built-$(PROFILE)
+RUST_SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(shell find rust -name '*.rs')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help tools run test check check-rust check-python check-deps check-fuzz cargo-test pytest build wheel bench \
+	conformance format clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+# --- set-up ----------------------------------------------------------------------------------------------------------
+
+tools:  ## check that Python and Rust are there and recent enough
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+		echo "vibora: $(PYTHON) was not found: install Python 3.11 or newer (https://www.python.org), or name one with make PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "vibora: $$("$(PYTHON)" --version 2>&1) is too old: install Python 3.11 or newer, or name one with make PYTHON=python3.12" >&2; exit 1; }
+	@command -v cargo >/dev/null 2>&1 || { \
+		echo "vibora: cargo was not found: install Rust from https://rustup.rs, open a new shell, and run this again" >&2; exit 1; }
+	@wanted=$$(sed -n 's/^rust-version = "1\.\([0-9]*\).*"/\1/p' Cargo.toml); \
+	cargo --version | awk -F '[ .]' -v wanted="$$wanted" '{ exit !($$2 > 1 || $$3 >= wanted) }' || { \
+		echo "vibora: $$(cargo --version) is too old: Rust 1.$$wanted or newer is needed (rustup update, or https://rustup.rs)" >&2; exit 1; }
+
+# pip learnt --group in 25.1.
+$(VENV)/.created: | tools
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "vibora: $(PYTHON) cannot create virtual environments: install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.group-%: pyproject.toml $(VENV)/.created
+	$(PIP) install --quiet --group $*
+	@touch $@
+
+# Every profile installs over the same file, so only the stamp of the last one stands; and a module that is missing, or
+# newer than the stamp because somebody called maturin by hand, is built again.
+$(BUILT): $(RUST_SOURCES) $(or $(wildcard python/vibora/_core*.so),tools) $(VENV)/.group-build | tools
+	@rm -f $(VENV)/.built-*
+	$(MATURIN) develop --quiet --profile $(PROFILE) --group build
+	@touch $@
+
+# --- every day -------------------------------------------------------------------------------------------------------
+
+run: $(BUILT)  ## set up, build and serve examples/responses.py (HOST=, PORT=)
+	@echo "Try, in another shell:"
+	@sed -n "s/^@app\.[a-z]*(['\"]\([^'\"<]*\)['\"].*/  curl -iN http:\/\/$(HOST):$(PORT)\1/p" examples/responses.py
+	@exec $(BIN)/vibora run examples/responses.py:app --host $(HOST) --port $(PORT) $(ARGS)
+
+test: cargo-test pytest  ## set up, build and run every test
+
+cargo-test: | tools  ## the Rust tests; they need no Python
+	cargo test --quiet
+
+pytest: $(BUILT) $(VENV)/.group-test  ## the Python tests (ARGS='-k name' for some of them)
+	$(BIN)/python -m pytest $(ARGS)
+
+build:  ## a release build in .venv: .venv/bin/vibora then runs from any folder
+	@$(MAKE) --no-print-directory $(VENV)/.built-release PROFILE=release
+
+wheel: $(VENV)/.group-build  ## a release wheel in dist/
+	$(MATURIN) build --release --interpreter $(BIN)/python --out dist
+
+bench: build  ## measure against other frameworks and a C floor; needs wrk, takes some minutes (ARGS='--help')
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+conformance: $(BUILT) $(VENV)/.group-test  ## replay the corpora of raw requests against a live server
+	@[ -f tests/conformance/run.py ] || { echo "vibora: tests/conformance/run.py does not exist" >&2; exit 1; }
+	$(BIN)/python tests/conformance/run.py $(ARGS)
+
+# --- the definition of green -----------------------------------------------------------------------------------------
+
+check: check-rust check-python check-deps check-fuzz pytest  ## everything that must pass before a merge
+
+check-rust: $(VENV)/.created  ## rustfmt, clippy with and without the bridge, the Rust tests
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --all-targets --features python -- -D warnings
+	cargo test --quiet
+
+check-python: $(BUILT) $(VENV)/.group-dev  ## ruff, mypy, pyright, and the stubs against the binary
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/python -m mypy.stubtest vibora._core $(if $(wildcard tests/stubtest.allow),--allowlist tests/stubtest.allow)
+
+check-deps: | tools  ## licences, advisories and sources of the crates (skipped without cargo-deny)
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
+	else echo "cargo-deny is not installed, dependencies were not checked (cargo install --locked cargo-deny)"; fi
+
+check-fuzz: | tools  ## the fuzz targets compile
+	@if [ -f fuzz/Cargo.toml ]; then cargo check --quiet --manifest-path fuzz/Cargo.toml; else echo "fuzz/ has no targets"; fi
+
+format: $(VENV)/.group-dev  ## rustfmt, ruff format and ruff's safe fixes
+	cargo fmt
+	$(BIN)/ruff check --fix --exit-zero --quiet
+	$(BIN)/ruff format
+
+clean:  ## remove everything that was built or installed here
+	rm -rf $(VENV) benchmarks/.venv* benchmarks/.build target fuzz/target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find python -name '_core*.so' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
