@@ -180,3 +180,35 @@ impl fmt::Display for ProtocolError {
 }
 
 impl core::error::Error for ProtocolError {}
+
+#[cfg(test)]
+mod tests {
+    use super::ProtocolError::{
+        BareLineFeed, BodyTooLarge, HeadTooLarge, IncompleteMessage, RequestLineTooLong,
+        RequestTimeout, UnsupportedExpectation, UnsupportedTransferCoding, UnsupportedVersion,
+    };
+
+    #[test]
+    fn each_kind_of_violation_has_its_status() {
+        for (error, status) in [
+            (BareLineFeed, 400),
+            (IncompleteMessage, 400),
+            (RequestTimeout, 408),
+            (BodyTooLarge, 413),
+            (RequestLineTooLong, 414),
+            (UnsupportedExpectation, 417),
+            (HeadTooLarge, 431),
+            (UnsupportedTransferCoding, 501),
+            (UnsupportedVersion, 505),
+        ] {
+            assert_eq!(error.status(), status, "{error:?}");
+            assert!(error.rule().starts_with("RFC "), "{error:?}");
+            let message = error.to_string();
+            assert!(
+                message.starts_with(|first: char| first.is_ascii_lowercase()),
+                "{message}"
+            );
+            assert!(!message.ends_with('.'), "{message}");
+        }
+    }
+}
