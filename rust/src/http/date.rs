@@ -52,3 +52,36 @@ impl Default for DateCache {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_the_imf_fixdate() {
+        let mut cache = DateCache::new();
+        for (second, expected) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_735_689_599, "Tue, 31 Dec 2024 23:59:59 GMT"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (LAST_SECOND, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (LAST_SECOND + 1, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(cache.at(second), expected.as_bytes());
+            assert_eq!(cache.at(second), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn every_date_reads_back_as_the_same_second() {
+        let mut cache = DateCache::new();
+        for second in (0..=LAST_SECOND).step_by(86_400 * 97 + 12_345) {
+            let text = std::str::from_utf8(cache.at(second)).unwrap();
+            let parsed = httpdate::parse_http_date(text).unwrap();
+            assert_eq!(parsed.duration_since(UNIX_EPOCH).unwrap().as_secs(), second);
+        }
+    }
+}

@@ -361,3 +361,296 @@ fn validate<'a>(name: &[u8], value: &'a [u8]) -> Result<&'a [u8], FieldError> {
         Err(FieldError::InvalidValue)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Lines = Vec<(Vec<u8>, Vec<u8>)>;
+
+    fn map(lines: &[(&str, &str)]) -> FieldMap {
+        let mut map = FieldMap::new();
+        for (name, value) in lines {
+            map.append(name.as_bytes(), value.as_bytes()).unwrap();
+        }
+        map
+    }
+
+    fn lines(map: &FieldMap) -> Vec<(&str, &str)> {
+        map.iter()
+            .map(|(name, value)| {
+                (
+                    std::str::from_utf8(name).unwrap(),
+                    std::str::from_utf8(value).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn keeps_order_and_case_and_finds_in_any_case() {
+        let map = map(&[
+            ("Accept", "a"),
+            ("X-Two", "1"),
+            ("x-two", "2"),
+            ("host", "h"),
+        ]);
+        assert_eq!(
+            lines(&map),
+            [
+                ("Accept", "a"),
+                ("X-Two", "1"),
+                ("x-two", "2"),
+                ("host", "h")
+            ]
+        );
+        assert_eq!(map.len(), 4);
+        assert_eq!(map.get(b"ACCEPT"), Some(&b"a"[..]));
+        assert_eq!(map.get(b"x-TWO"), Some(&b"1"[..]));
+        assert_eq!(map.get_all(b"X-two").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(map.get(b"accep"), None);
+        assert_eq!(map.get(b"accept-"), None);
+        assert!(map.contains(b"HOST") && !map.contains(b""));
+    }
+
+    #[test]
+    fn set_replaces_all_lines_at_the_place_of_the_first() {
+        let mut map = map(&[("a", "1"), ("b", "2"), ("c", "3"), ("B", "4"), ("d", "5")]);
+        map.set(b"B", b"a longer value").unwrap();
+        assert_eq!(
+            lines(&map),
+            [("a", "1"), ("B", "a longer value"), ("c", "3"), ("d", "5")]
+        );
+        map.set(b"e", b"6").unwrap();
+        map.set(b"d", b"").unwrap();
+        map.set(b"A", b"7").unwrap();
+        assert_eq!(
+            lines(&map),
+            [
+                ("A", "7"),
+                ("B", "a longer value"),
+                ("c", "3"),
+                ("d", ""),
+                ("e", "6")
+            ]
+        );
+        assert_eq!(
+            map.wire(),
+            b"A: 7\r\nB: a longer value\r\nc: 3\r\nd: \r\ne: 6\r\n"
+        );
+    }
+
+    #[test]
+    fn remove_takes_every_line_of_the_name() {
+        let mut map = map(&[("a", "1"), ("b", "2"), ("A", "3"), ("c", "4")]);
+        assert!(map.remove(b"A"));
+        assert!(!map.remove(b"a"));
+        assert_eq!(lines(&map), [("b", "2"), ("c", "4")]);
+        assert_eq!(map.wire(), b"b: 2\r\nc: 4\r\n");
+        map.clear();
+        assert!(map.is_empty() && map.wire().is_empty());
+        assert_eq!(map, FieldMap::new());
+    }
+
+    #[test]
+    fn drops_whitespace_around_a_value_but_not_inside() {
+        for (given, kept) in [
+            (" a", "a"),
+            ("a ", "a"),
+            ("\t a \t", "a"),
+            ("a b", "a b"),
+            ("a\tb", "a\tb"),
+            ("", ""),
+            (" \t ", ""),
+        ] {
+            assert_eq!(lines(&map(&[("n", given)])), [("n", kept)]);
+        }
+    }
+
+    #[test]
+    fn refuses_names_that_are_not_tokens() {
+        let mut map = FieldMap::new();
+        let mut names: Vec<Vec<u8>> = b"\0\t\n\r \"(),/:;<=>?@[\\]{}\x7f\x80\xff"
+            .iter()
+            .flat_map(|&byte| {
+                [
+                    vec![byte],
+                    vec![b'a', byte],
+                    vec![byte, b'a'],
+                    vec![b'a', byte, b'b'],
+                ]
+            })
+            .collect();
+        names.push(Vec::new());
+        for name in names {
+            assert_eq!(
+                map.append(&name, b"v"),
+                Err(FieldError::InvalidName),
+                "{name:?}"
+            );
+            assert_eq!(
+                map.set(&name, b"v"),
+                Err(FieldError::InvalidName),
+                "{name:?}"
+            );
+        }
+        assert_eq!(map, FieldMap::new());
+    }
+
+    #[test]
+    fn refuses_values_that_would_inject_a_line() {
+        let before = map(&[("set-cookie", "a=1")]);
+        for value in [
+            &b"a\r\nx-injected: 1"[..],
+            b"a\nx-injected: 1",
+            b"a\rx-injected: 1",
+            b"a\r\n b",
+            b"\r\n",
+            b"a\0",
+            b"\n",
+            b" \r\n ",
+            b"a\r",
+            b"a\x7f",
+            b"a\x0b",
+        ] {
+            let mut map = before.clone();
+            assert_eq!(
+                map.append(b"x", value),
+                Err(FieldError::InvalidValue),
+                "{value:?}"
+            );
+            assert_eq!(
+                map.set(b"set-cookie", value),
+                Err(FieldError::InvalidValue),
+                "{value:?}"
+            );
+            assert_eq!(map, before);
+        }
+        let mut obs_text = before;
+        assert_eq!(obs_text.append(b"x", b"caf\xe9"), Ok(()));
+    }
+
+    #[test]
+    fn errors_say_which_bytes_are_not_allowed() {
+        assert!(
+            FieldError::InvalidValue
+                .to_string()
+                .starts_with("CR, LF and NUL are not allowed in a field value")
+        );
+        assert!(
+            FieldError::InvalidName
+                .to_string()
+                .starts_with("a field name must be")
+        );
+    }
+
+    #[test]
+    fn copies_the_spans_of_a_request() {
+        let head = b"GET / HTTP/1.1\r\nHost:  h \r\nContent-Length:0\r\n\r\n";
+        let spans = [
+            (16..20, 23..24),
+            (27..41, 42..43),
+            (0..3, 90..99),
+            (90..99, 0..3),
+        ];
+        let map = FieldMap::from_spans(head, spans.into_iter());
+        assert_eq!(
+            lines(&map),
+            [
+                ("Host", "h"),
+                ("Content-Length", "0"),
+                ("GET", ""),
+                ("", "GET")
+            ]
+        );
+        assert_eq!(map.known(), KnownFields::CONTENT_LENGTH);
+    }
+
+    #[test]
+    fn knows_each_known_name_in_any_case() {
+        let names = [
+            "te",
+            "date",
+            "vary",
+            "server",
+            "upgrade",
+            "trailer",
+            "connection",
+            "set-cookie",
+            "keep-alive",
+            "content-type",
+            "content-length",
+            "proxy-connection",
+            "content-encoding",
+            "transfer-encoding",
+        ];
+        let mut all = KnownFields::NONE;
+        for name in names {
+            let one = KnownFields::of(name.as_bytes());
+            assert!(one != KnownFields::NONE && !all.intersects(one), "{name}");
+            assert_eq!(KnownFields::of(name.to_ascii_uppercase().as_bytes()), one);
+            assert_eq!(
+                KnownFields::of(format!("{name}x").as_bytes()),
+                KnownFields::NONE
+            );
+            assert_eq!(KnownFields::of(&name.as_bytes()[1..]), KnownFields::NONE);
+            all = all.union(one);
+        }
+        assert_eq!(KnownFields::of(b""), KnownFields::NONE);
+        assert!(all.contains(KnownFields::DATE.union(KnownFields::TE)));
+    }
+
+    #[test]
+    fn behaves_like_a_list_of_lines() {
+        const NAMES: [&[u8]; 6] = [b"a", b"A", b"Date", b"dAtE", b"connection", b"X-Long-Name"];
+        const VALUES: [&[u8]; 4] = [b"", b"1", b"close", b"a value of some length"];
+        let mut state = 42_u64;
+        let mut random = move |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        let mut map = FieldMap::new();
+        let mut model: Lines = Vec::new();
+        for _ in 0..20_000 {
+            let (name, value) = (NAMES[random(NAMES.len())], VALUES[random(VALUES.len())]);
+            match random(8) {
+                0..=3 => {
+                    map.append(name, value).unwrap();
+                    model.push((name.to_vec(), value.to_vec()));
+                }
+                4 | 5 => {
+                    map.set(name, value).unwrap();
+                    let first = model
+                        .iter()
+                        .position(|(other, _)| other.eq_ignore_ascii_case(name));
+                    let place = first.unwrap_or(model.len());
+                    model.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+                    model.insert(place, (name.to_vec(), value.to_vec()));
+                }
+                _ => {
+                    let had = model
+                        .iter()
+                        .any(|(other, _)| other.eq_ignore_ascii_case(name));
+                    assert_eq!(map.remove(name), had);
+                    model.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+                }
+            }
+            let found: Lines = map
+                .iter()
+                .map(|(name, value)| (name.to_vec(), value.to_vec()))
+                .collect();
+            assert_eq!(found, model);
+            let wire: Vec<u8> = model
+                .iter()
+                .flat_map(|(name, value)| [name, &b": "[..], value, b"\r\n"].concat())
+                .collect();
+            assert_eq!(map.wire(), wire);
+            let known = model.iter().fold(KnownFields::NONE, |known, (name, _)| {
+                known.union(KnownFields::of(name))
+            });
+            assert_eq!(map.known(), known);
+        }
+    }
+}
