@@ -132,20 +132,27 @@ pub struct Router {
 /// A set of methods: bit `n` is the `n`th of [`Router::methods`].
 type Methods = u64;
 
+/// The first of [`Router::methods`], so that their numbers need no search.
+const COMMON: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
+const GET: u8 = 0;
+const HEAD: u8 = 1;
+
 /// How many combinations of method sets have their `allow` ready. The nine common methods make at most 512.
 const MAX_ALLOW: usize = 4096;
 
 /// What a pattern leads to.
 #[derive(Clone, Debug, Default)]
 struct Leaf {
-    routes: Vec<(Box<[u8]>, usize)>,
+    /// Method numbers and routes.
+    routes: SmallVec<[(u8, usize); 2]>,
     methods: Methods,
 }
 
 /// A place between two segments of patterns.
 #[derive(Clone, Debug, Default)]
 struct Node {
-    literals: Vec<(Box<[u8]>, usize)>,
+    /// In the order of their hashes.
+    literals: Vec<Literal>,
     /// The most text first.
     affixes: Vec<Affix>,
     parameter: Option<usize>,
@@ -153,6 +160,14 @@ struct Node {
     rest: Leaf,
     /// Patterns that end in this place.
     leaf: Leaf,
+}
+
+/// A segment of text, and the node after it.
+#[derive(Clone, Debug)]
+struct Literal {
+    hash: u64,
+    text: Box<[u8]>,
+    child: usize,
 }
 
 /// Text on one or both sides of a parameter, and the node after it.
@@ -190,7 +205,7 @@ impl Router {
             longest_literal: 0,
             nodes: vec![Node::default()],
             affixed: Vec::new(),
-            methods: Vec::new(),
+            methods: COMMON.map(Into::into).into(),
             allow: HashMap::new(),
         }
     }
@@ -214,7 +229,7 @@ impl Router {
                     "method {method:?} for {pattern:?}: expected a token such as \"GET\""
                 )));
             }
-            new += usize::from(!self.methods.iter().any(|known| **known == **method));
+            new += usize::from(self.method_number(method.as_bytes()).is_none());
         }
         if self.methods.len() + new > Methods::BITS as usize {
             return Err(RouteError::BadPattern(format!(
@@ -224,7 +239,8 @@ impl Router {
         }
         if let Some(leaf) = self.find(&segments) {
             for method in methods {
-                if let Some(existing) = leaf.exact(method.as_bytes()) {
+                let number = self.method_number(method.as_bytes());
+                if let Some(existing) = number.and_then(|number| leaf.route(number)) {
                     return Err(RouteError::Duplicate {
                         existing,
                         method: (*method).to_owned(),
@@ -240,25 +256,25 @@ impl Router {
             }
         }
 
-        let mut mask = 0;
-        for method in methods {
-            mask |= 1 << self.method(method);
-        }
         if segments
             .iter()
             .any(|segment| matches!(segment, Segment::Affixed { .. }))
         {
             self.affixed.push((segments.clone(), route));
         }
+        let numbers: Vec<u8> = methods
+            .iter()
+            .map(|method| self.add_method(method))
+            .collect();
         let leaf = self.insert(&segments);
-        for method in methods {
-            if leaf.exact(method.as_bytes()).is_none() {
-                leaf.routes.push((method.as_bytes().into(), route));
+        for number in numbers {
+            if leaf.route(number).is_none() {
+                leaf.routes.push((number, route));
             }
+            leaf.methods |= 1 << number;
         }
-        leaf.methods |= mask;
-        let mask = leaf.methods;
-        self.prepare_allow(mask);
+        let methods = leaf.methods;
+        self.prepare_allow(methods);
         Ok(())
     }
 
@@ -276,86 +292,37 @@ impl Router {
     /// ([`decode_path`](crate::http::target::decode_path)).
     #[must_use]
     pub fn lookup<'r, 'p>(&'r self, method: &[u8], path: &'p [u8]) -> Lookup<'r, 'p> {
-        let mut parameters = Parameters::default();
-        let mut allowed = 0;
+        let mut search = Search {
+            nodes: &self.nodes,
+            method: self.method_number(method),
+            parameters: Parameters::default(),
+            allowed: 0,
+        };
+        let mut found = None;
         if path.len() <= self.longest_literal {
             if let Some(leaf) = self.literals.get(path) {
-                if let Some(route) = leaf.route(method, &mut allowed) {
-                    return Lookup::Found { route, parameters };
-                }
+                found = search.visit(leaf);
             }
         }
-        if let [b'/', rest @ ..] = path {
-            if let Some(route) = self.walk(0, rest, method, &mut parameters, &mut allowed) {
-                return Lookup::Found { route, parameters };
+        if found.is_none() {
+            if let [b'/', rest @ ..] = path {
+                found = search.walk(0, rest);
             }
         }
-        if allowed == 0 {
+        if let Some(route) = found {
+            return Lookup::Found {
+                route,
+                parameters: search.parameters,
+            };
+        }
+        if search.allowed == 0 {
             return Lookup::NotFound;
         }
-        let allow = self.allow(allowed);
+        let allow = self.allow(search.allowed);
         if method == b"OPTIONS" {
             Lookup::Options { allow }
         } else {
             Lookup::MethodNotAllowed { allow }
-        }
-    }
-
-    /// Matches what is left of the path from a node on, best pattern first. Goes as deep as the pattern has segments, and
-    /// comes to each node at most once.
-    fn walk<'p>(
-        &self,
-        node: usize,
-        path: &'p [u8],
-        method: &[u8],
-        parameters: &mut Parameters<'p>,
-        allowed: &mut Methods,
-    ) -> Option<usize> {
-        let node = &self.nodes[node];
-        let (segment, tail) = match memchr::memchr(b'/', path) {
-            Some(end) => (&path[..end], Some(&path[end + 1..])),
-            None => (path, None),
-        };
-        for (literal, child) in &node.literals {
-            if **literal == *segment {
-                if let Some(route) = self.descend(*child, tail, method, parameters, allowed) {
-                    return Some(route);
-                }
-                break;
-            }
-        }
-        for affix in &node.affixes {
-            if let Some(value) = between(segment, &affix.prefix, &affix.suffix) {
-                parameters.0.push(value);
-                if let Some(route) = self.descend(affix.child, tail, method, parameters, allowed) {
-                    return Some(route);
-                }
-                parameters.0.pop();
-            }
-        }
-        if let Some(child) = node.parameter.filter(|_| !segment.is_empty()) {
-            parameters.0.push(segment);
-            if let Some(route) = self.descend(child, tail, method, parameters, allowed) {
-                return Some(route);
-            }
-            parameters.0.pop();
-        }
-        let route = node.rest.route(method, allowed)?;
-        parameters.0.push(path);
-        Some(route)
-    }
-
-    fn descend<'p>(
-        &self,
-        node: usize,
-        tail: Option<&'p [u8]>,
-        method: &[u8],
-        parameters: &mut Parameters<'p>,
-        allowed: &mut Methods,
-    ) -> Option<usize> {
-        match tail {
-            Some(path) => self.walk(node, path, method, parameters, allowed),
-            None => self.nodes[node].leaf.route(method, allowed),
         }
     }
 
@@ -398,15 +365,36 @@ impl Router {
         &mut self.nodes[node].leaf
     }
 
-    /// The method's number.
-    fn method(&mut self, method: &str) -> usize {
-        self.methods
-            .iter()
-            .position(|known| **known == *method)
-            .unwrap_or_else(|| {
-                self.methods.push(method.into());
-                self.methods.len() - 1
-            })
+    /// The method's number, if any route has it or it is a common one.
+    fn method_number(&self, method: &[u8]) -> Option<u8> {
+        Some(match method {
+            b"GET" => GET,
+            b"HEAD" => HEAD,
+            b"POST" => 2,
+            b"PUT" => 3,
+            b"DELETE" => 4,
+            b"OPTIONS" => 5,
+            b"PATCH" => 6,
+            _ => {
+                let number = self
+                    .methods
+                    .iter()
+                    .position(|known| known.as_bytes() == method)?;
+                u8::try_from(number).ok()?
+            }
+        })
+    }
+
+    /// The method's number, a new one if it has none.
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "there are at most 64 methods"
+    )]
+    fn add_method(&mut self, method: &str) -> u8 {
+        self.method_number(method.as_bytes()).unwrap_or_else(|| {
+            self.methods.push(method.into());
+            (self.methods.len() - 1) as u8
+        })
     }
 
     /// Writes the `allow` of a set of methods and of its unions with those there are.
@@ -454,35 +442,92 @@ impl Router {
 }
 
 impl Leaf {
-    /// The route for a method; notes what this pattern allows.
-    fn route(&self, method: &[u8], allowed: &mut Methods) -> Option<usize> {
-        *allowed |= self.methods;
-        self.exact(method).or_else(|| {
-            // RFC 9110 §9.3.2: HEAD is GET without the content.
-            if method == b"HEAD" {
-                self.exact(b"GET")
-            } else {
-                None
-            }
-        })
-    }
-
-    fn exact(&self, method: &[u8]) -> Option<usize> {
+    fn route(&self, method: u8) -> Option<usize> {
         self.routes
             .iter()
-            .find(|(known, _)| **known == *method)
+            .find(|(known, _)| *known == method)
             .map(|(_, route)| *route)
+    }
+}
+
+/// One lookup on its way through the tree.
+struct Search<'r, 'p> {
+    nodes: &'r [Node],
+    /// `None`: a method without any route.
+    method: Option<u8>,
+    parameters: Parameters<'p>,
+    /// The methods of all patterns that matched so far.
+    allowed: Methods,
+}
+
+impl<'p> Search<'_, 'p> {
+    /// The route of a pattern that matched.
+    fn visit(&mut self, leaf: &Leaf) -> Option<usize> {
+        self.allowed |= leaf.methods;
+        match self.method? {
+            // RFC 9110 §9.3.2: HEAD is GET without the content.
+            HEAD => leaf.route(HEAD).or_else(|| leaf.route(GET)),
+            method => leaf.route(method),
+        }
+    }
+
+    /// Matches what is left of the path from a node on, best pattern first. Goes as deep as patterns have segments, and
+    /// comes to each node at most once.
+    fn walk(&mut self, node: usize, path: &'p [u8]) -> Option<usize> {
+        let node = &self.nodes[node];
+        // Segments are short: a plain loop beats a call of memchr.
+        let (segment, tail) = match path.iter().position(|&byte| byte == b'/') {
+            Some(end) => (&path[..end], Some(&path[end + 1..])),
+            None => (path, None),
+        };
+        if let Some(child) = node.literal(segment) {
+            if let Some(route) = self.descend(child, tail) {
+                return Some(route);
+            }
+        }
+        for affix in &node.affixes {
+            if let Some(value) = between(segment, &affix.prefix, &affix.suffix) {
+                if let Some(route) = self.descend_with(value, affix.child, tail) {
+                    return Some(route);
+                }
+            }
+        }
+        if let Some(child) = node.parameter.filter(|_| !segment.is_empty()) {
+            if let Some(route) = self.descend_with(segment, child, tail) {
+                return Some(route);
+            }
+        }
+        let route = self.visit(&node.rest)?;
+        self.parameters.0.push(path);
+        Some(route)
+    }
+
+    fn descend(&mut self, child: usize, tail: Option<&'p [u8]>) -> Option<usize> {
+        match tail {
+            Some(path) => self.walk(child, path),
+            None => self.visit(&self.nodes[child].leaf),
+        }
+    }
+
+    fn descend_with(
+        &mut self,
+        value: &'p [u8],
+        child: usize,
+        tail: Option<&'p [u8]>,
+    ) -> Option<usize> {
+        self.parameters.0.push(value);
+        let found = self.descend(child, tail);
+        if found.is_none() {
+            self.parameters.0.pop();
+        }
+        found
     }
 }
 
 impl Node {
     fn child(&self, segment: &Segment) -> Option<usize> {
         match segment {
-            Segment::Literal(text) => self
-                .literals
-                .iter()
-                .find(|(literal, _)| literal == text)
-                .map(|(_, child)| *child),
+            Segment::Literal(text) => self.literal(text),
             Segment::Affixed { prefix, suffix } => self
                 .affixes
                 .iter()
@@ -493,9 +538,35 @@ impl Node {
         }
     }
 
+    fn literal(&self, segment: &[u8]) -> Option<usize> {
+        let candidates = match &*self.literals {
+            [] => return None,
+            [only] => std::slice::from_ref(only),
+            many => {
+                let hash = hash(segment);
+                let start = many.partition_point(|literal| literal.hash < hash);
+                let end = start
+                    + many[start..]
+                        .iter()
+                        .take_while(|literal| literal.hash == hash)
+                        .count();
+                &many[start..end]
+            }
+        };
+        candidates
+            .iter()
+            .find(|literal| *literal.text == *segment)
+            .map(|literal| literal.child)
+    }
+
     fn add_child(&mut self, segment: &Segment, child: usize) {
         match segment {
-            Segment::Literal(text) => self.literals.push((text.clone(), child)),
+            Segment::Literal(text) => {
+                let hash = hash(text);
+                let place = self.literals.partition_point(|literal| literal.hash < hash);
+                let text = text.clone();
+                self.literals.insert(place, Literal { hash, text, child });
+            }
             Segment::Affixed { prefix, suffix } => {
                 let text = prefix.len() + suffix.len();
                 let place = self
@@ -712,6 +783,14 @@ fn literal(text: &str) -> Box<[u8]> {
 #[derive(Clone, Copy, Debug, Default)]
 struct PathHasher(u64);
 
+/// The hash of a segment.
+fn hash(segment: &[u8]) -> u64 {
+    let mut hasher = PathHasher::default();
+    hasher.write_usize(segment.len());
+    hasher.write(segment);
+    hasher.finish()
+}
+
 impl PathHasher {
     fn mix(&mut self, word: u64) {
         self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0xf135_7aea_2e62_a9c5);
@@ -725,11 +804,15 @@ impl Hasher for PathHasher {
             self.mix(u64::from_le_bytes(*word));
             left = tail;
         }
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(left) {
-            *to = *from;
+        // The last one to seven bytes, read twice where the reads overlap. The length tells `a` from `aa`.
+        if let (Some(first), Some(last)) = (left.first_chunk::<4>(), left.last_chunk::<4>()) {
+            self.mix(
+                u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last)),
+            );
+        } else if let (Some(first), Some(last)) = (left.first(), left.last()) {
+            let middle = left.get(1).copied().unwrap_or_default();
+            self.mix(u64::from_le_bytes([*first, middle, *last, 0, 0, 0, 0, 0]));
         }
-        self.mix(u64::from_le_bytes(last));
     }
 
     fn write_usize(&mut self, length: usize) {
