@@ -26,7 +26,7 @@ pub struct BodyLimits {
     /// Octets of chunk extensions in one message. They are ignored, so a client could send them for ever without
     /// passing any limit on the content (CVE-2024-22019, CVE-2023-39326).
     pub max_chunk_extension: usize,
-    /// Octets of the trailer section, which is kept in memory (CVE-2026-22815).
+    /// Octets of the trailer section without the empty line that ends it. It is kept in memory (CVE-2026-22815).
     pub max_trailers: usize,
     /// Field lines of the trailer section: each costs two allocations.
     pub max_trailer_fields: usize,
@@ -296,15 +296,16 @@ impl BodyDecoder {
         Ok(())
     }
 
-    /// One octet of `chunk-ext`.
+    /// One octet of `chunk-ext`, or the CR after it.
     fn extension(&mut self, state: ExtensionState, octet: u8) -> Result<(), ProtocolError> {
-        self.state = ChunkState::Extension(match state.next(octet) {
+        let next = match state.next(octet) {
             Some(next) => next,
             None if octet == b'\n' => return Err(ProtocolError::BareLineFeed),
             None => return Err(ProtocolError::InvalidChunkExtension),
-        });
+        };
+        self.state = ChunkState::Extension(next);
         // RFC 9112 §7.1.1: "A server ought to limit the total length of chunk extensions received in a request".
-        self.extension_len += 1;
+        self.extension_len += usize::from(next != ExtensionState::LineFeed);
         if self.extension_len > self.limits.max_chunk_extension {
             return Err(ProtocolError::ChunkExtensionsTooLong);
         }
@@ -313,7 +314,12 @@ impl BodyDecoder {
 
     /// Takes one line of the trailer section, or what there is of it.
     fn trailer_line(&mut self, input: &mut &[u8]) -> Result<(), ProtocolError> {
-        let room = self.limits.max_trailers.saturating_sub(self.trailers_len);
+        // The empty line needs no room; no field line is as short as it.
+        let room = self
+            .limits
+            .max_trailers
+            .saturating_sub(self.trailers_len)
+            .max(b"\r\n".len());
         let len = memchr::memchr(b'\n', input).map_or(input.len(), |at| at + 1);
         let (piece, rest) = input
             .split_at_checked(len.min(room.saturating_sub(self.line.len())))
@@ -337,5 +343,361 @@ impl BodyDecoder {
         self.trailers_len += self.line.len();
         self.line.clear();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a decoder gave: the content, and the trailers and the rest of the input or the error.
+    type Decoded = (
+        Vec<u8>,
+        Result<(Vec<(String, String)>, Vec<u8>), ProtocolError>,
+    );
+
+    /// Feeds pieces to a decoder; none if the body is not over after the last.
+    fn decode(
+        framing: Framing,
+        limits: BodyLimits,
+        pieces: &[&[u8]],
+    ) -> (Vec<u8>, Option<Decoded>) {
+        let mut decoder = BodyDecoder::new(framing, limits);
+        let mut content = Vec::new();
+        for (index, piece) in pieces.iter().enumerate() {
+            let mut input = *piece;
+            loop {
+                match decoder.decode(&mut input) {
+                    Ok(BodyEvent::Content(piece)) => {
+                        assert!(!piece.is_empty());
+                        content.extend_from_slice(piece);
+                    }
+                    Ok(BodyEvent::NeedMore) => {
+                        assert_eq!(input, b"", "did not take all");
+                        assert!(!decoder.is_done());
+                        break;
+                    }
+                    Ok(BodyEvent::End) => {
+                        assert!(decoder.is_done());
+                        let left = input;
+                        assert_eq!(decoder.decode(&mut input), Ok(BodyEvent::End));
+                        assert_eq!(input, left, "took more after the end");
+                        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
+                        let trailers = decoder.trailers();
+                        let trailers = trailers
+                            .iter()
+                            .map(|(name, value)| (text(name), text(value)));
+                        let rest = [left, &pieces[index + 1..].concat()].concat();
+                        let end = Ok((trailers.collect(), rest));
+                        return (Vec::new(), Some((content, end)));
+                    }
+                    Err(error) => {
+                        for mut more in [&b"\r\n0\r\n\r\n"[..], b""] {
+                            assert_eq!(decoder.decode(&mut more), Err(error), "recovered");
+                        }
+                        assert!(!decoder.is_done());
+                        return (Vec::new(), Some((content, Err(error))));
+                    }
+                }
+            }
+        }
+        (content, None)
+    }
+
+    /// Decodes `bytes` whole, octet by octet, cut at each position, and with octets after them.
+    fn every_split_within(limits: BodyLimits, framing: Framing, bytes: &[u8]) -> Option<Decoded> {
+        let (content, whole) = decode(framing, limits, &[bytes]);
+        let octets: Vec<&[u8]> = bytes.chunks(1).chain([&b""[..]]).collect();
+        assert_eq!(
+            decode(framing, limits, &octets),
+            (content.clone(), whole.clone()),
+            "octets"
+        );
+        for at in 0..=bytes.len() {
+            let (first, second) = bytes.split_at(at);
+            let seen = decode(framing, limits, &[first, b"", second]);
+            assert_eq!(seen, (content.clone(), whole.clone()), "cut at {at}");
+        }
+        if let Some((content, end)) = &whole {
+            for trailing in [&b"\r\n"[..], b"0\r\n\r\n", b"\x00", b"GET / HTTP/1.1\r\n"] {
+                let end = end
+                    .clone()
+                    .map(|(trailers, rest)| (trailers, [&rest, trailing].concat()));
+                let seen = decode(framing, limits, &[bytes, trailing]).1;
+                assert_eq!(
+                    seen,
+                    Some((content.clone(), end)),
+                    "followed by {trailing:?}"
+                );
+            }
+        }
+        whole
+    }
+
+    fn every_split(framing: Framing, bytes: &[u8]) -> Option<Decoded> {
+        every_split_within(BodyLimits::default(), framing, bytes)
+    }
+
+    fn chunked(bytes: &str) -> Option<Decoded> {
+        every_split(Framing::Chunked, bytes.as_bytes())
+    }
+
+    /// RFC 9112 §6.2 and §6.3
+    #[test]
+    fn a_body_of_known_length_ends_there() {
+        for (framing, bytes, content, rest) in [
+            (Framing::None, "abc", "", "abc"),
+            (Framing::None, "", "", ""),
+            (Framing::Length(0), "abc", "", "abc"),
+            (Framing::Length(0), "", "", ""),
+            (Framing::Length(1), "abc", "a", "bc"),
+            (Framing::Length(3), "abc", "abc", ""),
+            (Framing::Length(5), "0\r\n\r\nGET /", "0\r\n\r\n", "GET /"),
+        ] {
+            let end = Ok((Vec::new(), rest.as_bytes().to_vec()));
+            let expected = Some((content.as_bytes().to_vec(), end));
+            assert_eq!(
+                every_split(framing, bytes.as_bytes()),
+                expected,
+                "{framing:?} {bytes:?}"
+            );
+        }
+        assert_eq!(every_split(Framing::Length(4), b"abc"), None);
+        assert_eq!(every_split(Framing::Length(u64::MAX), b"abc"), None);
+        assert!(BodyDecoder::new(Framing::None, BodyLimits::default()).is_done());
+        assert!(BodyDecoder::new(Framing::Length(0), BodyLimits::default()).is_done());
+        assert!(!BodyDecoder::new(Framing::Chunked, BodyLimits::default()).is_done());
+    }
+
+    #[test]
+    fn content_is_not_copied() {
+        let bytes = b"4\r\nwiki\r\n0\r\n\r\n";
+        let mut decoder = BodyDecoder::new(Framing::Chunked, BodyLimits::default());
+        let mut input = &bytes[..];
+        let Ok(BodyEvent::Content(content)) = decoder.decode(&mut input) else {
+            panic!()
+        };
+        assert_eq!(content.as_ptr(), bytes[3..].as_ptr());
+    }
+
+    /// RFC 9112 §7.1
+    #[test]
+    #[rustfmt::skip]
+    fn chunks_are_joined() {
+        for (name, bytes, content, rest) in [
+            ("one chunk", "4\r\nwiki\r\n0\r\n\r\n", "wiki", ""),
+            ("two chunks and more", "1\r\na\r\n2\r\nbc\r\n0\r\n\r\nGET", "abc", "GET"),
+            ("no chunk", "0\r\n\r\n", "", ""),
+            ("CRLF as content", "2\r\n\r\n\r\n0\r\n\r\n", "\r\n", ""),
+            ("a last chunk as content", "5\r\n0\r\n\r\n\r\n0\r\n\r\n", "0\r\n\r\n", ""),
+            ("a size in either case", "A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789", ""),
+            ("leading zeros", "0002\r\nab\r\n000\r\n\r\n", "ab", ""),
+            ("sixteen digits", "0000000000000001\r\na\r\n0000000000000000\r\n\r\n", "a", ""),
+        ] {
+            let end = Ok((Vec::new(), rest.as_bytes().to_vec()));
+            let expected = Some((content.as_bytes().to_vec(), end));
+            assert_eq!(chunked(bytes), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn waits_for_the_rest_of_a_chunked_body() {
+        for bytes in [
+            "",
+            "0",
+            "1;a",
+            "1\r",
+            "1\r\n",
+            "1\r\na",
+            "1\r\na\r",
+            "1\r\na\r\n",
+            "1;a=\"b",
+            "0\r\n",
+            "0\r\n\r",
+            "0\r\na: b",
+            "0\r\na: b\r\n",
+            "ffffffffffffffff\r\nabc",
+        ] {
+            assert_eq!(chunked(bytes), None, "{bytes:?}");
+        }
+    }
+
+    /// RFC 9112 §7.1 and §7.1.1
+    #[test]
+    #[rustfmt::skip]
+    fn refuses_malformed_chunks() {
+        use ProtocolError as E;
+        for (name, bytes, content, expected) in [
+            ("no size", "\r\n", "", E::InvalidChunkSize),
+            ("an extension without size", ";a\r\n", "", E::InvalidChunkSize),
+            ("a space before the size", " 1\r\na", "", E::InvalidChunkSize),
+            ("a sign", "+1\r\na", "", E::InvalidChunkSize),
+            ("a minus", "-1\r\na", "", E::InvalidChunkSize),
+            ("0x", "0x1\r\na", "", E::InvalidChunkSize),
+            ("an underscore", "1_0\r\na", "", E::InvalidChunkSize),
+            ("a letter after f", "1g\r\n", "", E::InvalidChunkSize),
+            ("a full-width digit", "\u{ff11}\r\na", "", E::InvalidChunkSize),
+            ("seventeen digits", "00000000000000001\r\na", "", E::InvalidChunkSize),
+            ("more than 64 bits", "f0000000000000003\r\nabc", "", E::InvalidChunkSize),
+            ("an empty chunk line after data", "1\r\na\r\n\r\n", "a", E::InvalidChunkSize),
+            ("no CRLF after data", "1\r\nab\r\n", "a", E::MissingChunkEnd),
+            ("LF after data", "1\r\na\n0\r\n\r\n", "a", E::MissingChunkEnd),
+            ("CR after data", "1\r\na\r0\r\n\r\n", "a", E::MissingChunkEnd),
+            ("two octets for CRLF", "1\r\naXX0\r\n\r\n", "a", E::MissingChunkEnd),
+            ("LF after the size", "1\na\r\n", "", E::BareLineFeed),
+            ("LF after an extension", "1;a\na\r\n", "", E::BareLineFeed),
+            ("LF after a semicolon", "2;\nxx\r\n", "", E::BareLineFeed),
+            ("LF in a quoted string", "1;a=\"\nb\"\r\na\r\n", "", E::BareLineFeed),
+            ("LF in a quoted pair", "1;a=\"\\\nb\"\r\na\r\n", "", E::BareLineFeed),
+            ("LF after space", "3 \n \r\nabc\r\n", "", E::BareLineFeed),
+            ("CR after the size", "1\ra\r\n", "", E::BareCarriageReturn),
+            ("two CR after the size", "1\r\r\n", "", E::BareCarriageReturn),
+            ("CR in an extension", "1;a=b\rc\r\n", "", E::BareCarriageReturn),
+            ("CRLF in a quoted string", "1;a=\"\r\nb\"\r\na\r\n", "", E::InvalidChunkExtension),
+            ("a space after the size", "1 \r\na\r\n", "", E::InvalidChunkExtension),
+            ("a tab after the size", "1\t\r\na\r\n", "", E::InvalidChunkExtension),
+            ("a name without semicolon", "1 a\r\na\r\n", "", E::InvalidChunkExtension),
+            ("a semicolon alone", "1;\r\na\r\n", "", E::InvalidChunkExtension),
+            ("two semicolons", "1;;a\r\na\r\n", "", E::InvalidChunkExtension),
+            ("a space in a name", "1;a b\r\na\r\n", "", E::InvalidChunkExtension),
+            ("a space after the last name", "1;a \r\na\r\n", "", E::InvalidChunkExtension),
+            ("a space after the last value", "1;a=b \r\na\r\n", "", E::InvalidChunkExtension),
+            ("no value", "1;a=\r\na\r\n", "", E::InvalidChunkExtension),
+            ("two values", "1;a=b=c\r\na\r\n", "", E::InvalidChunkExtension),
+            ("a quoted name", "1;\"a\"\r\na\r\n", "", E::InvalidChunkExtension),
+            ("a quote in a token", "1;a=b\"c\"\r\na\r\n", "", E::InvalidChunkExtension),
+            ("text after a quoted string", "1;a=\"b\"c\r\na\r\n", "", E::InvalidChunkExtension),
+            ("a nul in a name", "1;a\0\r\na\r\n", "", E::InvalidChunkExtension),
+            ("a nul in a quoted string", "1;a=\"\0\"\r\na\r\n", "", E::InvalidChunkExtension),
+            ("a control in a quoted pair", "1;a=\"\\\x01\"\r\na\r\n", "", E::InvalidChunkExtension),
+            ("UTF-8 in a token", "1;caf\u{e9}\r\na\r\n", "", E::InvalidChunkExtension),
+            ("in the last chunk", "0;\r\n\r\n", "", E::InvalidChunkExtension),
+        ] {
+            let expected = Some((content.as_bytes().to_vec(), Err(expected)));
+            assert_eq!(chunked(bytes), expected, "{name}");
+        }
+    }
+
+    /// RFC 9112 §7.1.1
+    #[test]
+    fn chunk_extensions_are_ignored() {
+        for extension in [
+            ";a",
+            ";a=b",
+            ";a;b=c",
+            " ;a",
+            "\t; a",
+            " ; a = b ; c",
+            "; extension...",
+            ";a=\"\"",
+            ";a=\"b c;d=e\"",
+            ";a=\"\\\"\\\\\" ;b",
+            ";a=\"\\\t\u{e9}\"",
+            ";!#$%&'*+-.^_`|~=1",
+        ] {
+            let bytes = format!("1{extension}\r\na\r\n0{extension}\r\n\r\n");
+            let expected = Some((b"a".to_vec(), Ok((Vec::new(), Vec::new()))));
+            assert_eq!(chunked(&bytes), expected, "{extension:?}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn chunk_extensions_are_limited_over_the_whole_message() {
+        let limits = BodyLimits {
+            max_chunk_extension: 9,
+            ..BodyLimits::default()
+        };
+        let refused = Err(ProtocolError::ChunkExtensionsTooLong);
+        for (bytes, content, expected) in [
+            ("1;2345678\r\na\r\n0;\r", "a", Err(ProtocolError::InvalidChunkExtension)),
+            ("1;23456789\r\na\r\n0\r\n\r\n", "a", Ok((Vec::new(), Vec::new()))),
+            ("1;234567890\r\na\r\n", "", refused.clone()),
+            ("1;234567890", "", refused.clone()),
+            ("1;a\r\na\r\n1;a=b\r\nb\r\n1;abc\r\nc\r\n1", "ab", refused.clone()),
+            ("1;a=\"56789\"", "", refused),
+        ] {
+            let seen = every_split_within(limits, Framing::Chunked, bytes.as_bytes());
+            assert_eq!(seen, Some((content.as_bytes().to_vec(), expected)), "{bytes:?}");
+        }
+    }
+
+    /// RFC 9112 §7.1.2, RFC 9110 §6.5
+    #[test]
+    #[rustfmt::skip]
+    fn trailers_are_kept_apart() {
+        for (trailers, expected) in [
+            ("a: b\r\n", &[("a", "b")][..]),
+            ("A:\r\nb:\t c \t\r\n", &[("A", ""), ("b", "c")]),
+            ("a: b\r\na: c\r\n", &[("a", "b"), ("a", "c")]),
+            ("Content-Length: 99\r\nHost: b\r\n", &[("Content-Length", "99"), ("Host", "b")]),
+            ("Transfer-Encoding: chunked\r\n", &[("Transfer-Encoding", "chunked")]),
+        ] {
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            let bytes = format!("1\r\na\r\n0\r\n{trailers}\r\nrest");
+            let expected = Some((b"a".to_vec(), Ok((expected, b"rest".to_vec()))));
+            assert_eq!(chunked(&bytes), expected, "{trailers:?}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn refuses_malformed_trailers() {
+        use ProtocolError as E;
+        for (name, trailers, expected) in [
+            ("no colon", "a\r\n", E::MissingColon),
+            ("an empty name", ": a\r\n", E::InvalidFieldName),
+            ("a space before the colon", "a : b\r\n", E::WhitespaceBeforeColon),
+            ("a folded line", "a: b\r\n c\r\n", E::LineFolding),
+            ("a space in front", " a: b\r\n", E::LineFolding),
+            ("a nul in the value", "a: \0\r\n", E::InvalidFieldValue),
+            ("LF after the value", "a: b\nc: d\r\n", E::BareLineFeed),
+            ("LF as the empty line", "\n", E::BareLineFeed),
+            ("CR in the value", "a: b\rc", E::BareCarriageReturn),
+            ("CR as the empty line", "\rGET", E::BareCarriageReturn),
+            ("a request", "GET / HTTP/1.1\r\n", E::WhitespaceBeforeColon),
+        ] {
+            let seen = chunked(&format!("0\r\nx: y\r\n{trailers}"));
+            assert_eq!(seen, Some((Vec::new(), Err(expected))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_trailer_section_is_limited() {
+        use ProtocolError as E;
+        let limits = BodyLimits {
+            max_trailers: 14,
+            max_trailer_fields: 2,
+            ..BodyLimits::default()
+        };
+        for (trailers, expected) in [
+            ("a: b\r\nc: def\r\n\r\n", Some(Ok(2))),
+            ("a: 456789012\r\n\r\n", Some(Ok(1))),
+            ("a: b\r\nc: defg\r\n\r\n", Some(Err(E::TrailersTooLarge))),
+            ("a: 4567890123\r\n\r\n", Some(Err(E::TrailersTooLarge))),
+            ("a: 4567890123", None),
+            ("a: 45678901234", Some(Err(E::TrailersTooLarge))),
+            ("aaaaaaaaaaaaaaaaaaaa", Some(Err(E::TrailersTooLarge))),
+            ("a:\r\nb:\r\nc:\r\n", Some(Err(E::TooManyTrailers))),
+        ] {
+            let bytes = format!("0\r\n{trailers}");
+            let seen = every_split_within(limits, Framing::Chunked, bytes.as_bytes());
+            let seen = seen.map(|(_, end)| end.map(|(trailers, _)| trailers.len()));
+            assert_eq!(seen, expected, "{trailers:?}");
+        }
+        let none = BodyLimits {
+            max_trailers: 0,
+            max_trailer_fields: 0,
+            max_chunk_extension: 0,
+        };
+        let seen = every_split_within(none, Framing::Chunked, b"0\r\n\r\n");
+        assert_eq!(seen, Some((Vec::new(), Ok((Vec::new(), Vec::new())))));
+        let seen = every_split_within(none, Framing::Chunked, b"0\r\na:\r\n\r\n");
+        assert_eq!(seen, Some((Vec::new(), Err(E::TrailersTooLarge))));
+        let seen = every_split_within(none, Framing::Chunked, b"0;a\r\n\r\n");
+        assert_eq!(seen, Some((Vec::new(), Err(E::ChunkExtensionsTooLong))));
     }
 }
