@@ -1,0 +1,67 @@
+"""Vibora: a fast asynchronous web framework with its own HTTP server, hard to take hostage.
+
+```python
+from vibora import JsonResponse, Vibora
+
+app = Vibora()
+
+@app.get("/")
+async def home() -> JsonResponse:
+    return JsonResponse({"hello": "world"})
+```
+"""
+
+from vibora._core import __version__
+from vibora.app import Vibora
+from vibora.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    ConfigurationError,
+    Conflict,
+    ContentTooLarge,
+    Forbidden,
+    HTTPError,
+    MethodNotAllowed,
+    NotFound,
+    Unauthorized,
+    ViboraError,
+    abort,
+)
+from vibora.headers import Headers
+from vibora.limits import RouteLimits, ServerLimits
+from vibora.request import Request
+from vibora.responses import (
+    HtmlResponse,
+    JsonResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+    TextResponse,
+)
+
+__all__ = [
+    "BadRequest",
+    "ClientDisconnected",
+    "ConfigurationError",
+    "Conflict",
+    "ContentTooLarge",
+    "Forbidden",
+    "HTTPError",
+    "Headers",
+    "HtmlResponse",
+    "JsonResponse",
+    "MethodNotAllowed",
+    "NotFound",
+    "RedirectResponse",
+    "Request",
+    "Response",
+    "RouteLimits",
+    "ServerLimits",
+    "StreamingResponse",
+    "TextResponse",
+    "Unauthorized",
+    "Vibora",
+    "ViboraError",
+    "__version__",
+    "abort",
+]

@@ -1,0 +1,538 @@
+# ruff: noqa: PYI021  the documentation of native classes lives here
+"""The Rust core: parsing, routing, framing, limits and timers of HTTP/1.1, as an `asyncio.Protocol`.
+
+Private. What apps use is exported by `vibora` and its public modules.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol, TypeAlias, final, overload
+
+__version__: Final[str]
+__build__: Final[Literal["release", "debug"]]
+
+_Content: TypeAlias = bytes | bytearray | memoryview | str
+_HeaderSource: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]] | Headers
+_Pieces: TypeAlias = AsyncIterable[bytes | str] | Iterable[bytes | str]
+
+class _ServerLimits(Protocol):
+    @property
+    def keep_alive_timeout(self) -> float | None: ...
+    @property
+    def head_timeout(self) -> float | None: ...
+    @property
+    def max_request_line(self) -> int: ...
+    @property
+    def max_headers_size(self) -> int: ...
+    @property
+    def max_header_fields(self) -> int: ...
+    @property
+    def write_buffer(self) -> int: ...
+    @property
+    def read_buffer(self) -> int: ...
+
+@final
+class Headers:
+    """The field lines of a header section, in order (RFC 9110 §5).
+
+    Names keep the case they were written in and are found in any case. A name may have several lines: `[]` and `get`
+    give the first, `get_all` gives all.
+
+    ```python
+    headers = Headers({"Content-Type": "text/plain"})
+    headers.add("Set-Cookie", "a=1")
+    headers.add("Set-Cookie", "b=2")
+    headers["content-type"]  # 'text/plain'
+    headers.get_all("set-cookie")  # ['a=1', 'b=2']
+    ```
+
+    Args:
+        source: A mapping, pairs of name and value, other headers, or None for no line.
+
+    Raises:
+        ValueError: If a name is not a token (RFC 9110 §5.6.2), or a value has CR, LF or NUL in it (§5.5). The line that
+            sets it raises; a response never carries it.
+        TypeError: If a name or a value is not a str.
+    """
+
+    def __init__(self, source: _HeaderSource | None = None) -> None: ...
+    @overload
+    def get(self, name: str, default: None = None) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str) -> str:
+        """Return the first value of a name, or the default.
+
+        Args:
+            name: The name, in any case.
+            default: What is returned when no line has the name.
+        """
+    def get_all(self, name: str) -> list[str]:
+        """Return the values of every line of a name, in order; an empty list when there is none.
+
+        Args:
+            name: The name, in any case.
+        """
+    def add(self, name: str, value: str) -> None:
+        """Append a line, and leave the other lines of the name.
+
+        Args:
+            name: A token.
+            value: The value, without CR, LF and NUL.
+
+        Raises:
+            ValueError: If either is not fit for the wire.
+        """
+    def setdefault(self, name: str, value: str) -> str:
+        """Add a line unless the name has one; return the first value of the name.
+
+        Args:
+            name: A token.
+            value: The value, without CR, LF and NUL.
+
+        Raises:
+            ValueError: If either is not fit for the wire.
+        """
+    def update(self, source: _HeaderSource) -> None:
+        """Set each name of the source, replacing the lines it had.
+
+        Args:
+            source: A mapping, pairs of name and value, or other headers.
+
+        Raises:
+            ValueError: If a name or a value is not fit for the wire.
+        """
+    def copy(self) -> Headers:
+        """Return headers of their own with the same lines."""
+    def items(self) -> list[tuple[str, str]]:
+        """Return every line as name and value, in order."""
+    def keys(self) -> list[str]:
+        """Return each name once, as first written, in order."""
+    def values(self) -> list[str]:
+        """Return the value of every line, in order."""
+    @property
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """Every line as the bytes that are on the wire."""
+    def __getitem__(self, name: str) -> str: ...
+    def __setitem__(self, name: str, value: str) -> None: ...
+    def __delitem__(self, name: str) -> None: ...
+    def __contains__(self, name: object) -> bool: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class QueryArgs:
+    """The arguments in the query of a request's target, decoded as a form is (`+` is a space).
+
+    A name may come several times: `[]` and `get` give the first value, `get_all` gives all.
+
+    ```python
+    # GET /search?tag=a&tag=b&page=2
+    request.args["page"]  # '2'
+    request.args.get_all("tag")  # ['a', 'b']
+    ```
+    """
+
+    @overload
+    def get(self, name: str, default: None = None) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str) -> str:
+        """Return the first value of a name, or the default.
+
+        Args:
+            name: The name; case counts.
+            default: What is returned when the name is absent.
+        """
+    def get_all(self, name: str) -> list[str]:
+        """Return every value of a name, in order; an empty list when it is absent.
+
+        Args:
+            name: The name; case counts.
+        """
+    def get_list(self, name: str) -> list[str]:
+        """Do what `get_all` does, under the name it had in the first Vibora.
+
+        Args:
+            name: The name; case counts.
+        """
+    def items(self) -> list[tuple[str, str]]:
+        """Return every argument as name and value, in order."""
+    def to_dict(self) -> dict[str, list[str]]:
+        """Return each name with all its values."""
+    def __getitem__(self, name: str) -> str: ...
+    def __contains__(self, name: object) -> bool: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+
+@final
+class RequestStream:
+    """The content of a request, as it arrives (RFC 9110 §6.4).
+
+    ```python
+    async for piece in request.stream:
+        digest.update(piece)
+    ```
+
+    Reading pauses the client when the handler is behind: at most `ServerLimits.read_buffer` bytes wait.
+
+    Raises:
+        StreamAlreadyConsumed: If the content was read before.
+        ContentTooLarge: If more than `RouteLimits.max_body_size` bytes arrive.
+        RequestTimeout: If the client stalls, or is slower than `RouteLimits.min_body_rate`.
+        ClientDisconnected: If the client goes away before the end.
+    """
+
+    def __aiter__(self) -> RequestStream: ...
+    def __anext__(self) -> Awaitable[bytes]: ...
+    def read(self) -> Awaitable[bytes]:
+        """Return all that is left of the content."""
+
+@final
+class Request:
+    """A request: what a handler is given when it asks for one.
+
+    ```python
+    @app.get("/greet/<name>")
+    async def greet(request: Request, name: str) -> Response:
+        return TextResponse(f"{request.args.get('greeting', 'Hello')}, {name}")
+    ```
+
+    Nothing is decoded before it is asked for. Made by the server only.
+    """
+
+    @property
+    def method(self) -> str:
+        """The method, such as `"GET"`; case counts (RFC 9110 §9.1)."""
+    @property
+    def path(self) -> str:
+        """The path of the target, percent-decoded as UTF-8."""
+    @property
+    def raw_path(self) -> bytes:
+        """The path of the target as it was sent, without the query."""
+    @property
+    def query_string(self) -> str:
+        """The query of the target as it was sent, without the `?`; empty when there is none."""
+    @property
+    def args(self) -> QueryArgs:
+        """The arguments in the query."""
+    @property
+    def headers(self) -> Headers:
+        """The header section."""
+    @property
+    def http_version(self) -> str:
+        """The version the client speaks: `"1.1"` or `"1.0"`."""
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address and port of the peer; None where it has none, as on a unix socket."""
+    @property
+    def path_params(self) -> dict[str, Any]:
+        """The parameters in the path, by name; converted where the handler's annotation asks for it."""
+    @property
+    def route(self) -> Route | None:
+        """The route that matched."""
+    @property
+    def stream(self) -> RequestStream:
+        """The content, piece by piece."""
+    @property
+    def context(self) -> dict[str, Any]:
+        """A dict of the app's own, for the length of the exchange."""
+    @property
+    def content_type(self) -> str | None:
+        """The `Content-Type` field, whole; None when there is none (RFC 9110 §8.3)."""
+    @property
+    def content_length(self) -> int | None:
+        """The bytes of content that the client announced; None when it did not (RFC 9110 §8.6)."""
+    def content(self) -> Awaitable[bytes]:
+        """Return the whole content. It is kept: later calls return it again.
+
+        Raises:
+            ContentTooLarge: If it is larger than `RouteLimits.max_body_size`.
+            RequestTimeout: If the client stalls, or is slower than `RouteLimits.min_body_rate`.
+            ClientDisconnected: If the client goes away before the end.
+            StreamAlreadyConsumed: If it was streamed before.
+        """
+    def text(self) -> Awaitable[str]:
+        """Return the whole content as text, in the charset of `Content-Type`, UTF-8 when it names none.
+
+        Raises:
+            BadRequest: If the content is not text in that charset.
+            ContentTooLarge: As `content` does; so the other three.
+        """
+    def json(self, loads: Callable[[bytes], Any] | None = None) -> Awaitable[Any]:
+        """Return the whole content, read as JSON (RFC 8259).
+
+        Args:
+            loads: What reads it; `orjson.loads` when omitted.
+
+        Raises:
+            BadRequest: If the content is not JSON.
+            ContentTooLarge: As `content` does; so the other three.
+        """
+    def is_disconnected(self) -> Awaitable[bool]:
+        """Return whether the client has gone."""
+
+class Response:
+    """A response: content, status and header fields.
+
+    ```python
+    Response(b"Hello World", headers={"content-type": "text/plain"})
+    ```
+
+    `Content-Length` and `Date` are added on the wire, never here.
+
+    Args:
+        content: The content. A str is sent as UTF-8.
+        status_code: 200 to 599, registered or not (RFC 9110 §15).
+        headers: Header fields: a mapping, pairs of name and value, or `Headers`.
+        cookies: Cookies; each is a `Set-Cookie` line, as `str()` writes it (RFC 6265 §4.1).
+
+    Raises:
+        TypeError: If the content is neither bytes-like nor str.
+        ValueError: If the status is out of range, or a header is not fit for the wire.
+    """
+
+    content: bytes
+    status_code: int
+    headers: Headers
+    cookies: list[Any]
+
+    def __init__(
+        self,
+        content: _Content = b"",
+        status_code: int = 200,
+        headers: _HeaderSource | None = None,
+        cookies: Iterable[Any] | None = None,
+    ) -> None: ...
+
+class TextResponse(Response):
+    """A `Response` of `text/plain; charset=utf-8`, unless `headers` say otherwise."""
+
+class HtmlResponse(Response):
+    """A `Response` of `text/html; charset=utf-8`, unless `headers` say otherwise."""
+
+class JsonResponse(Response):
+    """An object as JSON, written by orjson: also datetimes, UUIDs, dataclasses, enums and numpy arrays.
+
+    ```python
+    JsonResponse({"hello": "world"})
+    ```
+
+    Args:
+        content: The object.
+        status_code: 200 to 599.
+        headers: Header fields. `Content-Type` is `application/json` unless they say otherwise.
+        cookies: Cookies.
+        default: Called with an object that orjson does not know; returns one that it does.
+
+    Raises:
+        TypeError: If the object, or something in it, cannot be written as JSON.
+        ValueError: As `Response` does.
+    """
+
+    def __init__(
+        self,
+        content: object,
+        status_code: int = 200,
+        headers: _HeaderSource | None = None,
+        cookies: Iterable[Any] | None = None,
+        *,
+        default: Callable[[Any], Any] | None = None,
+    ) -> None: ...
+
+class RedirectResponse(Response):
+    """A redirection to another location (RFC 9110 §15.4).
+
+    Args:
+        location: The `Location` field: a URI reference, absolute or relative.
+        status_code: 300 to 399; 302 when omitted. 307 and 308 keep the method.
+        headers: Further header fields.
+        cookies: Cookies.
+
+    Raises:
+        ValueError: As `Response` does.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        status_code: int = 302,
+        headers: _HeaderSource | None = None,
+        cookies: Iterable[Any] | None = None,
+    ) -> None: ...
+
+class StreamingResponse(Response):
+    """A response that is produced piece by piece.
+
+    ```python
+    async def numbers() -> AsyncIterator[bytes]:
+        for number in range(5):
+            yield str(number).encode()
+            await asyncio.sleep(1)
+
+    StreamingResponse(numbers)
+    ```
+
+    Pieces are sent when the generator suspends, and the generator waits while more than `ServerLimits.write_buffer`
+    bytes are unsent. It is always closed, also when the client goes away. Without a `content-length` of yours the
+    content is chunked (RFC 9112 §7.1), or ends with the connection for a client of HTTP/1.0.
+
+    Args:
+        stream: An async-generator function, an async iterable, a generator function (run in a thread), or any iterable;
+            of bytes or str.
+        status_code: 200 to 599.
+        headers: Header fields. With `content-length`, exactly that many bytes must be produced.
+        cookies: Cookies.
+        chunk_timeout: Seconds that the client has to consume each piece, from when it is handed to the connection; the
+            time that the generator takes is not counted. 0 or None: no limit.
+        complete_timeout: Seconds that the client has to consume the entire response. 0 or None: no limit.
+        send_head_first: Send the head before the first piece is there. A failure before the first piece is then no
+            longer a 500.
+
+    Raises:
+        TypeError: If the stream is none of those.
+        ValueError: As `Response` does.
+    """
+
+    chunk_timeout: float | None
+    complete_timeout: float | None
+
+    def __init__(
+        self,
+        stream: _Pieces | Callable[[], _Pieces],
+        status_code: int = 200,
+        headers: _HeaderSource | None = None,
+        cookies: Iterable[Any] | None = None,
+        chunk_timeout: float | None = 10,
+        complete_timeout: float | None = 0,
+        *,
+        send_head_first: bool = False,
+    ) -> None: ...
+
+@final
+class Route:
+    """A route: a handler, and how it is called. Immutable.
+
+    Args:
+        handler: What answers.
+        pattern: The path, with `<name>` for a segment and `<*name>` for the rest.
+        methods: The methods it answers.
+        name: Its name.
+        drive: How it is run: `"direct"`, a coroutine function that has no suspension point; `"task"`, another one, or
+            what returns an awaitable; `"thread"`, a function in the thread pool; `"inline"`, a function on the loop.
+        arguments: What it is called with, in order: kind, value, and the name where it is passed by keyword. Kinds:
+            `("request", None, …)`; `("parameter", (index, converter), …)` with one of the converters `"str"`, `"int"`,
+            `"float"`, `"bool"`, `"uuid"` and `"date"`; `("constant", value, …)`.
+        parameters: The names of the parameters in the pattern, in order.
+        max_body_size: Bytes.
+        timeout: Seconds; 0 is off.
+        body_timeout: Seconds; 0 is off.
+        min_body_rate: Bytes per second; 0 is off.
+        on_disconnect: What becomes of the handler when the client goes away: `"auto"` cancels it for safe methods
+            (RFC 9110 §9.2.1) and lets it finish for others.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        *,
+        pattern: str,
+        methods: Sequence[str],
+        name: str,
+        drive: Literal["direct", "task", "thread", "inline"],
+        arguments: Sequence[tuple[str, object, str | None]],
+        parameters: Sequence[str],
+        max_body_size: int,
+        timeout: float,
+        body_timeout: float,
+        min_body_rate: int,
+        on_disconnect: Literal["cancel", "finish", "auto"],
+    ) -> None: ...
+    @property
+    def handler(self) -> Callable[..., Any]:
+        """What answers."""
+    @property
+    def pattern(self) -> str:
+        """The path, as it was registered."""
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods it answers, as they were registered: without the automatic HEAD and OPTIONS."""
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+class RouteConflict(ValueError):
+    """Two routes answer the same requests.
+
+    Attributes:
+        existing: The route that was there first.
+    """
+
+    existing: Route
+
+@final
+class Router:
+    """The routes of an app."""
+
+    def __init__(self) -> None: ...
+    def add(self, route: Route) -> None:
+        """Add a route.
+
+        Args:
+            route: The route.
+
+        Raises:
+            RouteConflict: If a route answers the same method and paths.
+            ValueError: If the pattern is malformed.
+        """
+    def lookup(self, method: str, path: str) -> Route | None:
+        """Return the route that answers, or None.
+
+        Args:
+            method: The method.
+            path: The path, percent-decoded.
+        """
+
+@final
+class Server:
+    """The connections of one worker: makes their protocols, owns their timers.
+
+    Args:
+        loop: The running loop.
+        router: The routes.
+        on_error: Called with the request, the exception and the route (None where there is none yet); returns the
+            response.
+        limits: The limits; read once.
+        logger: Where it logs.
+        debug: Whether the app is being debugged.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        router: Router,
+        *,
+        on_error: Callable[[Request | None, BaseException, Route | None], Response],
+        limits: _ServerLimits,
+        logger: logging.Logger,
+        debug: bool = False,
+    ) -> None: ...
+    def protocol(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection: the factory that `loop.create_server` takes."""
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+    @property
+    def exchanges(self) -> int:
+        """Requests that are being answered."""
+    @property
+    def requests(self) -> int:
+        """Requests answered so far."""
+    def begin_shutdown(self) -> None:
+        """Close idle connections now, and the others after their response, which says `connection: close`."""
+    def drained(self) -> asyncio.Future[None]:
+        """Return a future that is done when no connection is left."""
+    def cancel_exchanges(self) -> int:
+        """Cancel what runs; return how many exchanges that were."""
+    def abort_connections(self) -> int:
+        """Reset what is connected; return how many connections that were."""

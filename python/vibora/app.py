@@ -1,0 +1,259 @@
+"""The app: its routes, its limits, and the three ways to serve it."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar, Unpack
+from weakref import WeakSet
+
+from vibora import _core
+from vibora.exceptions import ConfigurationError, DuplicateRoute
+from vibora.limits import RouteLimits, ServerLimits
+from vibora.routing import Handler, OnDisconnect, RouteOptions, compile_route, describe
+
+if TYPE_CHECKING:
+    import socket
+
+    from vibora.server import Server
+
+_Handler = TypeVar("_Handler", bound=Handler)
+
+
+class Vibora:
+    """An app.
+
+    ```python
+    from vibora import JsonResponse, Request, Vibora
+
+    app = Vibora()
+
+    @app.get("/")
+    async def home(request: Request) -> JsonResponse:
+        return JsonResponse({"hello": "world"})
+
+    if __name__ == "__main__":
+        app.run()
+    ```
+
+    Args:
+        server_limits: The limits of the server that serves it.
+        route_limits: The limits of its routes, where a route does not give its own.
+
+    Attributes:
+        server_limits: The same; read when a server starts.
+        route_limits: The same; read when a route is registered.
+    """
+
+    def __init__(self, *, server_limits: ServerLimits | None = None, route_limits: RouteLimits | None = None) -> None:
+        self.server_limits = server_limits or ServerLimits()
+        self.route_limits = route_limits or RouteLimits()
+        self._router = _core.Router()
+        self._routes: list[_core.Route] = []
+        self._servers: WeakSet[Server] = WeakSet()
+
+    # --- routes -------------------------------------------------------------------------------------------------------
+
+    @property
+    def routes(self) -> tuple[_core.Route, ...]:
+        """The routes, in the order in which they were registered."""
+        return tuple(self._routes)
+
+    def add_route(
+        self,
+        pattern: str,
+        handler: Handler,
+        methods: Sequence[str] | None = None,
+        **options: Unpack[RouteOptions],
+    ) -> None:
+        """Register a handler: what `route` does, as a call.
+
+        Args:
+            pattern: The path. `<name>` stands for one segment, `<*name>` at the end for the rest.
+            handler: What answers. An `async def` runs on the event loop, a `def` in a thread pool.
+            methods: The methods it answers; GET when omitted. HEAD comes with GET, and OPTIONS by itself.
+            **options: As for `route`.
+
+        Raises:
+            DuplicateRoute: If a route answers the same requests.
+            ConfigurationError: If the handler, the pattern or an option is wrong.
+        """
+        route = compile_route(pattern, handler, methods, default_limits=self.route_limits, **options)
+        try:
+            self._router.add(route)
+        except _core.RouteConflict as conflict:
+            other = conflict.existing
+            raise DuplicateRoute(
+                f"{' '.join(route.methods)} {pattern!r}, handler {describe(handler)}, answers the same requests as "
+                f"{' '.join(other.methods)} {other.pattern!r}, handler {describe(other.handler)}"
+            ) from None
+        except ValueError as error:
+            raise ConfigurationError(f"handler {describe(handler)}: {error}") from None
+        self._routes.append(route)
+
+    def route(
+        self,
+        pattern: str,
+        methods: Sequence[str] | None = None,
+        *,
+        name: str | None = None,
+        limits: RouteLimits | None = None,
+        timeout: float | None = None,
+        inline: bool = False,
+        on_disconnect: OnDisconnect = "auto",
+    ) -> Callable[[_Handler], _Handler]:
+        """Register the handler below. It is returned as it is, and can be registered again.
+
+        ```python
+        @app.route("/users/<user_id>", methods=["GET", "DELETE"])
+        async def user(request: Request, user_id: int) -> Response: ...
+        ```
+
+        Args:
+            pattern: The path. `<name>` stands for one segment, `<*name>` at the end for the rest.
+            methods: The methods it answers; GET when omitted. HEAD comes with GET, and OPTIONS by itself.
+            name: The name of the route; the handler's when omitted.
+            limits: The limits of the route; the app's when omitted.
+            timeout: Seconds, in place of `limits.timeout`; 0 switches it off.
+            inline: Run a `def` handler on the event loop: quicker, and right only when it never blocks.
+            on_disconnect: What becomes of the handler when its client goes away: `"cancel"`, `"finish"`, or `"auto"`,
+                which cancels safe methods (RFC 9110 §9.2.1) and lets the others finish.
+
+        Raises:
+            DuplicateRoute: If a route answers the same requests.
+            ConfigurationError: If the handler, the pattern or an option is wrong.
+        """
+
+        def register(handler: _Handler) -> _Handler:
+            self.add_route(
+                pattern,
+                handler,
+                methods,
+                name=name,
+                limits=limits,
+                timeout=timeout,
+                inline=inline,
+                on_disconnect=on_disconnect,
+            )
+            return handler
+
+        return register
+
+    def get(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+        """Register the handler below for GET, and so for HEAD; `route` describes the options."""
+        return self.route(pattern, ["GET"], **options)
+
+    def post(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+        """Register the handler below for POST; `route` describes the options."""
+        return self.route(pattern, ["POST"], **options)
+
+    def put(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+        """Register the handler below for PUT; `route` describes the options."""
+        return self.route(pattern, ["PUT"], **options)
+
+    def patch(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+        """Register the handler below for PATCH; `route` describes the options."""
+        return self.route(pattern, ["PATCH"], **options)
+
+    def delete(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+        """Register the handler below for DELETE; `route` describes the options."""
+        return self.route(pattern, ["DELETE"], **options)
+
+    def head(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+        """Register the handler below for HEAD; `route` describes the options."""
+        return self.route(pattern, ["HEAD"], **options)
+
+    def options(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+        """Register the handler below for OPTIONS; `route` describes the options."""
+        return self.route(pattern, ["OPTIONS"], **options)
+
+    # --- serving ------------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 5000,
+        *,
+        workers: int = 1,
+        debug: bool = False,
+        sock: "socket.socket | None" = None,
+    ) -> None:
+        """Serve the app until SIGINT or SIGTERM: the whole program, with its loop, its workers and its log.
+
+        The first signal stops it gracefully, within `ServerLimits.graceful_timeout`; a second one hurries.
+
+        Args:
+            host: A host name or an address, IPv4 or IPv6.
+            port: A port; 0 lets the system choose.
+            workers: Processes that serve, each with an event loop of its own.
+            debug: Show tracebacks to clients.
+            sock: A bound socket to listen on, in place of `host` and `port`.
+
+        Raises:
+            ConfigurationError: If the number of workers is not one.
+            RuntimeError: If an event loop is running: `serve` and `start` are for those.
+            SystemExit: If it cannot listen, or a worker cannot start.
+        """
+        from vibora.server import Settings, run  # noqa: PLC0415  asyncio is slow to import, and not every import serves
+
+        run(self, Settings(host=host, port=port, workers=workers, debug=debug), sock)
+
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 5000,
+        *,
+        debug: bool = False,
+        sock: "socket.socket | None" = None,
+    ) -> None:
+        """Serve the app in the running event loop, until `shutdown` is called or the task is cancelled.
+
+        Either way it stops gracefully before it returns. Signals are the program's own business.
+
+        Args:
+            host: A host name or an address, IPv4 or IPv6.
+            port: A port; 0 lets the system choose, and `start` tells which.
+            debug: Show tracebacks to clients.
+            sock: A bound socket to listen on, in place of `host` and `port`.
+
+        Raises:
+            CannotListen: If the address is taken, forbidden or not there.
+        """
+        async with await self.start(host, port, debug=debug, sock=sock) as server:
+            await server.wait_stopped()
+
+    async def start(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 5000,
+        *,
+        debug: bool = False,
+        sock: "socket.socket | Sequence[socket.socket] | None" = None,
+    ) -> "Server":
+        """Start serving the app in the running event loop, and return the server.
+
+        ```python
+        async with await app.start(port=0) as server:
+            print(server.url)
+        ```
+
+        Args:
+            host: A host name or an address, IPv4 or IPv6.
+            port: A port; 0 lets the system choose, and `Server.port` tells which.
+            debug: Show tracebacks to clients.
+            sock: A bound socket to listen on, or several, in place of `host` and `port`.
+
+        Raises:
+            CannotListen: If the address is taken, forbidden or not there.
+        """
+        from vibora.server import Server, bind  # noqa: PLC0415  as in `run`
+
+        if sock is None:
+            sockets: Sequence[socket.socket] = bind(host, port)
+        else:
+            sockets = sock if isinstance(sock, Sequence) else [sock]
+        server = await Server.start(self._router, self.server_limits, sockets, debug=debug)
+        self._servers.add(server)
+        return server
+
+    def shutdown(self) -> None:
+        """Ask every server of the app in this process to stop gracefully. Returns at once; any thread may call it."""
+        for server in list(self._servers):
+            server.shutdown()

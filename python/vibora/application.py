@@ -1,0 +1,5 @@
+"""The import path that the first Vibora had for `vibora.app`."""
+
+from vibora.app import Vibora
+
+__all__ = ["Vibora"]

@@ -1,0 +1,5 @@
+"""Header fields."""
+
+from vibora._core import Headers
+
+__all__ = ["Headers"]

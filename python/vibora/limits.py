@@ -1,0 +1,100 @@
+"""Limits: what a client may cost, in bytes and in seconds.
+
+`ServerLimits` belong to a server and its connections, `RouteLimits` to a route and its exchanges. Every field says its
+unit and what it protects. 0 or None switches a timeout or a rate off.
+"""
+
+import math
+from dataclasses import dataclass
+
+from vibora.exceptions import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """The limits of a server: connections, heads, buffers and stopping.
+
+    Attributes:
+        keep_alive_timeout: Seconds that a connection may stay open between two requests. Protects file descriptors and
+            memory from idle clients.
+        head_timeout: Seconds from the first byte of a request, or from connecting, to the end of its header section.
+            Protects connections from clients that send their headers slowly, or never.
+        graceful_timeout: Seconds that running exchanges are given to end when the server stops. Then they are
+            cancelled, then their connections are aborted. 0 or None waits for none.
+        max_request_line: Bytes of the request line (RFC 9112 §3); 414 beyond. Protects memory.
+        max_headers_size: Bytes of the header section (RFC 9112 §5); 431 beyond. Protects memory.
+        max_header_fields: Field lines in the header section; 431 beyond. Protects CPU time.
+        write_buffer: Bytes of a connection's responses that may wait for the client to read. Beyond, streams are not
+            advanced and no further request of the connection is served. Protects memory from clients that do not read.
+        read_buffer: Bytes of a connection that may wait for the app: pipelined requests, content that the handler has
+            not read. Beyond, the connection is not read. Protects memory from clients that send faster than we work.
+        backlog: Connections that the kernel keeps waiting to be accepted, for each listening socket.
+    """
+
+    keep_alive_timeout: float | None = 30
+    head_timeout: float | None = 10
+    graceful_timeout: float | None = 10
+    max_request_line: int = 8 * 1024
+    max_headers_size: int = 32 * 1024
+    max_header_fields: int = 100
+    write_buffer: int = 64 * 1024
+    read_buffer: int = 64 * 1024
+    backlog: int = 2048
+
+    def __post_init__(self) -> None:
+        for name in ("keep_alive_timeout", "head_timeout", "graceful_timeout"):
+            _check_amount(self, name, "seconds, 0 or None for none")
+        for name in (
+            "max_request_line",
+            "max_headers_size",
+            "max_header_fields",
+            "write_buffer",
+            "read_buffer",
+            "backlog",
+        ):
+            _check_count(self, name, least=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteLimits:
+    """The limits of a route: what one request to it may cost.
+
+    Attributes:
+        max_body_size: Bytes of content that a request may carry (RFC 9110 §6.4); 413 beyond. Protects memory. 0 or None
+            takes away the bound, which suits only handlers that read `request.stream` piece by piece.
+        timeout: Seconds from the end of the request's header section until the client has consumed the whole response.
+            Protects from handlers that hang and clients that do not read. A `StreamingResponse` has its own.
+        body_timeout: Seconds that a client may send nothing while its content is awaited; 408 beyond. Protects handlers
+            from stalled uploads.
+        min_body_rate: Bytes per second that an upload must reach on average while it is awaited; 408 below. Protects
+            handlers from clients that send one byte now and then.
+    """
+
+    max_body_size: int | None = 1024 * 1024
+    timeout: float | None = 30
+    body_timeout: float | None = 30
+    min_body_rate: int | None = 240
+
+    def __post_init__(self) -> None:
+        _check_count(self, "max_body_size", least=0, optional=True)
+        _check_count(self, "min_body_rate", least=0, optional=True)
+        for name in ("timeout", "body_timeout"):
+            _check_amount(self, name, "seconds, 0 or None for no limit")
+
+
+def _check_amount(limits: object, name: str, expected: str) -> None:
+    value = getattr(limits, name)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ConfigurationError(f"{type(limits).__name__}.{name} takes {expected}, got {value!r}")
+
+
+def _check_count(limits: object, name: str, *, least: int, optional: bool = False) -> None:
+    value = getattr(limits, name)
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(
+            f"{type(limits).__name__}.{name} takes a whole number of at least {least}, got {value!r}"
+        )

@@ -1,0 +1,343 @@
+"""Routes: a handler is read once, when it is registered, and never again.
+
+`compile_route` turns a handler and a pattern into a `Route` of the core: what the handler is called with and how each
+value is converted (its signature), and how it is run (its code). Whatever is wrong with it is a `ConfigurationError`
+that names the handler and its place in the source.
+"""
+
+import dis
+import functools
+import inspect
+import re
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict, Union, get_args, get_origin
+
+from vibora._core import Request, Route
+from vibora.exceptions import ConfigurationError
+from vibora.limits import RouteLimits
+
+Handler: TypeAlias = Callable[..., Any]
+OnDisconnect: TypeAlias = Literal["cancel", "finish", "auto"]
+
+_Drive: TypeAlias = Literal["direct", "task", "thread", "inline"]
+_Argument: TypeAlias = tuple[str, object, str | None]
+
+
+class RouteOptions(TypedDict, total=False):
+    """What a route can be given besides pattern, methods and handler; `Vibora.route` describes each."""
+
+    name: str | None
+    limits: RouteLimits | None
+    timeout: float | None
+    inline: bool
+    on_disconnect: OnDisconnect
+
+
+def compile_route(
+    pattern: str,
+    handler: Handler,
+    methods: Sequence[str] | None = None,
+    *,
+    default_limits: RouteLimits,
+    name: str | None = None,
+    limits: RouteLimits | None = None,
+    timeout: float | None = None,
+    inline: bool = False,
+    on_disconnect: OnDisconnect = "auto",
+) -> Route:
+    """Read a handler, and make its route.
+
+    Args:
+        pattern: The path, with `<name>` for a segment and `<*name>` for the rest.
+        handler: What answers.
+        methods: The methods it answers; GET when None.
+        default_limits: Its limits when `limits` is None.
+        name: The name of the route; the handler's when None.
+        limits: Its limits.
+        timeout: Seconds, instead of the timeout of the limits; 0 is off.
+        inline: Run a `def` handler on the event loop instead of in a thread.
+        on_disconnect: What becomes of the handler when its client goes away.
+
+    Raises:
+        ConfigurationError: If the handler, the pattern or an option is wrong.
+    """
+    if isinstance(handler, type) or not callable(handler):
+        raise ConfigurationError(f"a handler is a function, got {handler!r} for pattern {pattern!r}")
+    try:
+        if on_disconnect not in get_args(OnDisconnect):
+            raise ConfigurationError(  # noqa: TRY301  the handler below adds whose it is
+                f"on_disconnect is 'auto', 'cancel' or 'finish', got {on_disconnect!r}"
+            )
+        limits = limits or default_limits
+        if timeout is not None:
+            limits = replace(limits, timeout=timeout)
+        parameters = _parameters(pattern)
+        return Route(
+            handler,
+            pattern=pattern,
+            methods=_methods(methods),
+            name=name or _name(handler),
+            drive=_drive(handler, inline=inline),
+            arguments=list(_arguments(handler, pattern, parameters)),
+            parameters=list(parameters),
+            max_body_size=limits.max_body_size or sys.maxsize,
+            timeout=limits.timeout or 0.0,
+            body_timeout=limits.body_timeout or 0.0,
+            min_body_rate=limits.min_body_rate or 0,
+            on_disconnect=on_disconnect,
+        )
+    except ConfigurationError as error:
+        raise ConfigurationError(f"handler {describe(handler)}: {error}") from error.__cause__
+
+
+def describe(handler: Handler) -> str:
+    """Return what a handler is called and where it is written: `module.name (file.py:12)`.
+
+    Args:
+        handler: The handler.
+    """
+    from pathlib import Path  # noqa: PLC0415  only messages need it
+
+    function = inspect.unwrap(_function(handler))
+    name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', _name(function))}"
+    code: types.CodeType | None = getattr(function, "__code__", None)
+    if code is None:
+        return name
+    path = Path(code.co_filename)
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return f"{name} ({path}:{code.co_firstlineno})"
+
+
+def _function(handler: Handler) -> Handler:
+    """Return the function that runs when the handler is called, out of partials, methods and callable objects."""
+    while True:
+        if isinstance(handler, functools.partial):
+            handler = handler.func
+        elif inspect.ismethod(handler):
+            handler = handler.__func__
+        elif inspect.isfunction(call := getattr(type(handler), "__call__", None)):  # noqa: B004  not whether: which
+            handler = call
+        else:
+            return handler
+
+
+def _name(handler: Handler) -> str:
+    if isinstance(handler, functools.partial):
+        return _name(handler.func)
+    name: str | None = getattr(handler, "__name__", None)
+    return name or type(handler).__name__
+
+
+# --- the pattern ------------------------------------------------------------------------------------------------------
+
+_PARAMETER: Final = re.compile(r"<(\*?)([^<>]*)>")
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def _parameters(pattern: object) -> dict[str, bool]:
+    """Return the parameters of a pattern in order; True for the one that takes the rest of the path."""
+    if not isinstance(pattern, str) or not pattern.startswith("/"):
+        raise ConfigurationError(f"a pattern is a str that starts with '/', got {pattern!r}")
+    parameters: dict[str, bool] = {}
+    for match in _PARAMETER.finditer(pattern):
+        whole, rest, name = match[0], bool(match[1]), match[2]
+        if ":" in name:
+            advice = f"annotate the handler's parameter with the type, and write <{name.partition(':')[0]}>"
+            raise ConfigurationError(f"{whole!r} in pattern {pattern!r}: {advice}")
+        if not name.isidentifier():
+            raise ConfigurationError(f"{whole!r} in pattern {pattern!r}: a path parameter is named like a variable")
+        if name in parameters:
+            raise ConfigurationError(f"the path parameter {name!r} comes twice in pattern {pattern!r}")
+        if rest and match.end() != len(pattern):
+            raise ConfigurationError(f"{whole!r} takes the rest of the path: pattern {pattern!r} must end with it")
+        parameters[name] = rest
+    if not {"<", ">"}.isdisjoint(_PARAMETER.sub("", pattern)):
+        raise ConfigurationError(
+            f"'<' and '>' enclose a path parameter, as in '/users/<name>', got pattern {pattern!r}"
+        )
+    return parameters
+
+
+def _methods(methods: Iterable[object] | None) -> list[str]:
+    if methods is None:
+        return ["GET"]
+    names: dict[str, None] = {}
+    for method in [methods] if isinstance(methods, str) else methods:
+        if not isinstance(method, str) or not _TOKEN.fullmatch(method):
+            raise ConfigurationError(f"a method is a name such as 'GET', got {method!r}")
+        names[method.upper()] = None
+    if not names:
+        raise ConfigurationError(f"a route answers at least one method, got methods={methods!r}")
+    return list(names)
+
+
+# --- the signature ----------------------------------------------------------------------------------------------------
+
+_CONVERTERS: Final = {
+    # By name, so that `uuid` is imported by the handlers that use it and by nobody else.
+    "builtins.str": "str",
+    "builtins.int": "int",
+    "builtins.float": "float",
+    "builtins.bool": "bool",
+    "uuid.UUID": "uuid",
+    "datetime.date": "date",
+}
+
+
+def _arguments(handler: Handler, pattern: str, parameters: Mapping[str, bool]) -> Iterator[_Argument]:
+    """Yield what the handler is called with, in order."""
+    signature, namespace = _signature(handler)
+    # What a partial binds by keyword stays as it is.
+    bound: Mapping[str, object] = handler.keywords if isinstance(handler, functools.partial) else {}
+    skipped: list[_Argument] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in bound:
+            continue
+        source = _source(parameter, pattern, parameters, namespace)
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            if source is not None:
+                yield (*source, parameter.name)
+        elif source is None:
+            skipped.append(("constant", parameter.default, None))
+        else:
+            # Defaults in between are passed, so that all goes by position: calls with keywords are slower.
+            yield from skipped
+            skipped.clear()
+            yield (*source, None)
+
+
+def _source(
+    parameter: inspect.Parameter, pattern: str, parameters: Mapping[str, bool], namespace: Mapping[str, object]
+) -> tuple[str, object] | None:
+    """Return where a value for a parameter of the handler comes from; None when its default is left."""
+    name = parameter.name
+    has_default = parameter.default is not parameter.empty
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        annotation = Request if name == "request" and name not in parameters else str
+    try:
+        annotation = _plain(_evaluate(annotation, namespace))
+    except Exception as error:
+        if has_default and name not in parameters:
+            return None
+        raise ConfigurationError(f"the annotation {annotation!r} of parameter {name!r} is unknown: {error}") from error
+    if annotation is Request:
+        return "request", None
+    if name in parameters:
+        kind = f"{getattr(annotation, '__module__', None)}.{getattr(annotation, '__qualname__', None)}"
+        if parameters[name] and kind != "builtins.str":
+            raise ConfigurationError(f"path parameter {name!r} takes the rest of the path, which is a str, not {kind}")
+        if kind not in _CONVERTERS:
+            raise ConfigurationError(
+                f"path parameter {name!r} cannot be converted to {inspect.formatannotation(annotation)}: "
+                "supported are str, int, float, bool, uuid.UUID and datetime.date"
+            )
+        return "parameter", (list(parameters).index(name), _CONVERTERS[kind])
+    if has_default:
+        return None
+    raise ConfigurationError(
+        f"nothing fills parameter {name!r}: name it after a path parameter of {pattern!r}, "
+        "annotate it with Request, or give it a default"
+    )
+
+
+def _signature(handler: Handler) -> tuple[inspect.Signature, Mapping[str, object]]:
+    """Return the signature of a handler, and where the names in its annotations are looked up."""
+    namespace: Mapping[str, object] = getattr(inspect.unwrap(_function(handler)), "__globals__", {})
+    options: dict[str, Any] = {}
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format  # noqa: PLC0415  new in 3.14
+
+        # Names that exist for type checkers only come as forward references, as they do in older versions.
+        options["annotation_format"] = Format.FORWARDREF
+    try:
+        if inspect.isfunction(handler):
+            # A wrapper that passes `*args` on is seen through; one that takes arguments of its own is given those.
+            handler = inspect.unwrap(handler, stop=_takes_its_own)
+            return inspect.signature(handler, follow_wrapped=False, **options), namespace
+        return inspect.signature(handler, **options), namespace
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"its signature cannot be read: {error}") from error
+
+
+def _takes_its_own(function: Handler) -> bool:
+    code: types.CodeType | None = getattr(function, "__code__", None)
+    return code is not None and not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+
+
+class _Names(dict[str, object]):
+    """The names an annotation may use: the module's, then those that are often imported for type checkers only."""
+
+    def __missing__(self, name: str) -> object:
+        if name == "Request":
+            return Request
+        if name == "date":
+            return date
+        if name == "UUID":
+            from uuid import UUID  # noqa: PLC0415  slow to import, seldom needed
+
+            return UUID
+        raise KeyError(name)
+
+
+def _evaluate(annotation: object, namespace: Mapping[str, object]) -> object:
+    """Return the type that an annotation stands for: it may be a str, as after `from __future__ import annotations`."""
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", None)
+    if text is None:
+        return annotation
+    return eval(text, {}, _Names(namespace))  # noqa: S307  the app's own source, as typing.get_type_hints does
+
+
+def _plain(annotation: object) -> object:
+    """Return the type inside `Annotated`, `Optional`, `NewType` and aliases."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        elif get_origin(annotation) in (Union, types.UnionType):
+            members = [member for member in get_args(annotation) if member is not type(None)]
+            if len(members) != 1:
+                return annotation
+            annotation = members[0]
+        elif (
+            inner := getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
+        ) is not None:
+            annotation = inner
+        else:
+            return annotation
+
+
+# --- the code ---------------------------------------------------------------------------------------------------------
+
+#: What a coroutine can be suspended at. Every `await`, `async for` and `async with` compiles to a YIELD_VALUE behind a
+#: SEND from 3.11 to 3.14; the others are what leads up to it.
+_SUSPENSIONS: Final = frozenset(
+    ("YIELD_VALUE", "SEND", "GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "GET_YIELD_FROM_ITER", "BEFORE_ASYNC_WITH")
+)
+
+
+def _drive(handler: Handler, *, inline: bool) -> _Drive:
+    """Return how a handler is run."""
+    function = _function(handler)
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigurationError(
+            f"it is a generator function: have a handler return StreamingResponse({_name(function)}) instead"
+        )
+    # A plain wrapper of a coroutine function returns what that returns: an awaitable.
+    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(inspect.unwrap(function)):
+        return "inline" if inline else "thread"
+    if inline:
+        raise ConfigurationError("inline=True is for def handlers: an async def handler runs on the event loop anyway")
+    return "task" if _can_suspend(function) else "direct"
+
+
+def _can_suspend(function: Handler) -> bool:
+    """Return whether a coroutine function may suspend, or ask for the task that it runs in."""
+    code: types.CodeType | None = getattr(function, "__code__", None)
+    if code is None or not code.co_flags & inspect.CO_COROUTINE or "current_task" in code.co_names:
+        return True
+    return any(instruction.opname in _SUSPENSIONS for instruction in dis.get_instructions(code))
