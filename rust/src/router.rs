@@ -24,6 +24,9 @@ use std::ops::Deref;
 use smallvec::SmallVec;
 
 use crate::http::grammar::is_token;
+use pattern::{Segment, between, is_ambiguous, literal_path, parse};
+
+mod pattern;
 
 /// Why a route was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,18 +179,6 @@ struct Affix {
     prefix: Box<[u8]>,
     suffix: Box<[u8]>,
     child: usize,
-}
-
-/// One segment of a pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
-    Literal(Box<[u8]>),
-    Affixed {
-        prefix: Box<[u8]>,
-        suffix: Box<[u8]>,
-    },
-    Parameter,
-    Rest,
 }
 
 impl Default for Router {
@@ -588,196 +579,6 @@ impl Node {
     }
 }
 
-/// What a segment has between a prefix and a suffix, if that is not empty.
-fn between<'p>(segment: &'p [u8], prefix: &[u8], suffix: &[u8]) -> Option<&'p [u8]> {
-    segment
-        .strip_prefix(prefix)?
-        .strip_suffix(suffix)
-        .filter(|value| !value.is_empty())
-}
-
-/// The path of a pattern without parameters.
-fn literal_path(segments: &[Segment]) -> Option<Box<[u8]>> {
-    let mut path = Vec::new();
-    for segment in segments {
-        let Segment::Literal(text) = segment else {
-            return None;
-        };
-        path.push(b'/');
-        path.extend_from_slice(text);
-    }
-    Some(path.into())
-}
-
-/// Whether two patterns can match the same path while neither is more specific: the first segment they differ in has text
-/// on different sides of the parameter, as in `/a<x>` and `/<x>b`.
-fn is_ambiguous(left: &[Segment], right: &[Segment]) -> bool {
-    let Some((
-        Segment::Affixed { prefix, suffix },
-        Segment::Affixed {
-            prefix: p,
-            suffix: s,
-        },
-    )) = left.iter().zip(right).find(|(left, right)| left != right)
-    else {
-        return false;
-    };
-    let more = prefix.len() >= p.len() && suffix.len() >= s.len();
-    let less = prefix.len() <= p.len() && suffix.len() <= s.len();
-    !more && !less && overlap(left, right)
-}
-
-/// Whether some path matches both patterns.
-fn overlap(left: &[Segment], right: &[Segment]) -> bool {
-    for (left, right) in left.iter().zip(right) {
-        let both = match (left, right) {
-            (Segment::Rest, _) | (_, Segment::Rest) => return true,
-            (Segment::Literal(left), Segment::Literal(right)) => left == right,
-            (Segment::Literal(text), Segment::Parameter)
-            | (Segment::Parameter, Segment::Literal(text)) => !text.is_empty(),
-            (Segment::Literal(text), Segment::Affixed { prefix, suffix })
-            | (Segment::Affixed { prefix, suffix }, Segment::Literal(text)) => {
-                between(text, prefix, suffix).is_some()
-            }
-            (
-                Segment::Affixed { prefix, suffix },
-                Segment::Affixed {
-                    prefix: p,
-                    suffix: s,
-                },
-            ) => {
-                (prefix.starts_with(p) || p.starts_with(prefix))
-                    && (suffix.ends_with(s) || s.ends_with(suffix))
-            }
-            (Segment::Parameter, Segment::Parameter | Segment::Affixed { .. })
-            | (Segment::Affixed { .. }, Segment::Parameter) => true,
-        };
-        if !both {
-            return false;
-        }
-    }
-    left.len() == right.len()
-}
-
-/// Splits a pattern into its segments and the names of its parameters.
-fn parse(pattern: &str) -> Result<(Vec<Segment>, Vec<&str>), RouteError> {
-    let bad = |what: &str, place: usize, expected: &str| {
-        Err(RouteError::BadPattern(format!(
-            "{what} at byte {place} of {pattern:?}: expected {expected}"
-        )))
-    };
-    let Some(mut left) = pattern.strip_prefix('/') else {
-        return bad("no '/'", 0, "a pattern that starts with one");
-    };
-    if let Some(place) = pattern.find(['?', '#']) {
-        return bad(
-            "'?' or '#'",
-            place,
-            "a path: the query is not part of a pattern",
-        );
-    }
-    if let Some(place) = encoded_byte(pattern) {
-        return bad(
-            "a percent-encoded byte",
-            place,
-            "plain text, as in a decoded path",
-        );
-    }
-    let mut segments = Vec::new();
-    let mut names = Vec::new();
-    loop {
-        let (segment, tail) = match left.split_once('/') {
-            Some((segment, tail)) => (segment, Some(tail)),
-            None => (left, None),
-        };
-        let place = pattern.len() - left.len();
-        segments.push(match segment.find(['<', '>']) {
-            None => Segment::Literal(literal(segment)),
-            Some(open) => {
-                let (prefix, rest) = segment.split_at(open);
-                let Some(rest) = rest.strip_prefix('<') else {
-                    return bad(
-                        "'>' without '<'",
-                        place + open,
-                        "a parameter such as <name>",
-                    );
-                };
-                let Some((name, suffix)) = rest.split_once('>') else {
-                    return bad(
-                        "'<' without '>'",
-                        place + open,
-                        "a parameter such as <name>",
-                    );
-                };
-                if let Some(next) = suffix.find(['<', '>']) {
-                    let next = place + segment.len() - suffix.len() + next;
-                    return bad(
-                        "a second parameter in a segment",
-                        next,
-                        "at most one between two '/'",
-                    );
-                }
-                let (name, is_rest) = name
-                    .strip_prefix('*')
-                    .map_or((name, false), |name| (name, true));
-                if !is_name(name) {
-                    return bad(
-                        &format!("parameter name {name:?}"),
-                        place + open + 1,
-                        "a letter or '_', then letters, digits or '_'",
-                    );
-                }
-                if names.contains(&name) {
-                    return bad(
-                        &format!("a second parameter {name:?}"),
-                        place + open + 1,
-                        "every name once",
-                    );
-                }
-                names.push(name);
-                match (is_rest, prefix.is_empty() && suffix.is_empty(), tail) {
-                    (true, true, None) => Segment::Rest,
-                    (true, ..) => {
-                        return bad(
-                            "<*…>",
-                            place + open,
-                            "it as the whole of the last segment, as in /files/<*path>",
-                        );
-                    }
-                    (false, true, _) => Segment::Parameter,
-                    (false, false, _) => Segment::Affixed {
-                        prefix: literal(prefix),
-                        suffix: literal(suffix),
-                    },
-                }
-            }
-        });
-        match tail {
-            Some(tail) => left = tail,
-            None => return Ok((segments, names)),
-        }
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// Where a pattern has a `%` and two hexadecimal digits, which would never match.
-fn encoded_byte(pattern: &str) -> Option<usize> {
-    pattern.as_bytes().windows(3).position(|window| {
-        window[0] == b'%' && window[1].is_ascii_hexdigit() && window[2].is_ascii_hexdigit()
-    })
-}
-
-/// Text of a pattern as it is in a path, where a literal `%` stays encoded.
-fn literal(text: &str) -> Box<[u8]> {
-    text.replace('%', "%25").into_bytes().into()
-}
-
 /// A hash for paths: multiply and rotate, eight bytes at a time (as rustc's `FxHash`). The keys are the application's own,
 /// so a client can choose which of them it collides with, but not make them collide.
 #[derive(Clone, Copy, Debug, Default)]
@@ -821,5 +622,541 @@ impl Hasher for PathHasher {
 
     fn finish(&self) -> u64 {
         self.0.rotate_left(26)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A router with one GET route per pattern, numbered from 0.
+    fn router(patterns: &[&str]) -> Router {
+        let mut router = Router::new();
+        for (route, pattern) in patterns.iter().enumerate() {
+            router.add(pattern, &["GET"], route).unwrap();
+        }
+        router
+    }
+
+    fn found<'p>(router: &Router, method: &str, path: &'p [u8]) -> Option<(usize, Vec<&'p [u8]>)> {
+        match router.lookup(method.as_bytes(), path) {
+            Lookup::Found { route, parameters } => Some((route, parameters.to_vec())),
+            _ => None,
+        }
+    }
+
+    /// A path, the pattern it should match, and the parameters.
+    type Case<'a> = (&'a str, Option<(&'a str, &'a [&'a str])>);
+
+    /// Registers the patterns in every rotation, forwards and backwards, and expects the same answers.
+    fn in_every_order(patterns: &[&str], cases: &[Case<'_>]) {
+        for rotation in 0..patterns.len() {
+            for backwards in [false, true] {
+                let mut order = patterns.to_vec();
+                order.rotate_left(rotation);
+                if backwards {
+                    order.reverse();
+                }
+                let router = router(&order);
+                for (path, expected) in cases {
+                    let found = found(&router, "GET", path.as_bytes());
+                    let found = found.map(|(route, values)| {
+                        let text = |value| std::str::from_utf8(value).unwrap();
+                        (
+                            order[route],
+                            values.into_iter().map(text).collect::<Vec<_>>(),
+                        )
+                    });
+                    let expected = expected.map(|(pattern, values)| (pattern, values.to_vec()));
+                    assert_eq!(found, expected, "{path} in {order:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn text_wins_over_parameters_and_parameters_over_the_rest() {
+        in_every_order(
+            &[
+                "/",
+                "/users",
+                "/users/",
+                "/users/me",
+                "/users/<id>",
+                "/users/<id>/posts",
+                "/users/<*rest>",
+                "/<a>/<b>",
+            ],
+            &[
+                ("/", Some(("/", &[]))),
+                ("/users", Some(("/users", &[]))),
+                ("/users/", Some(("/users/", &[]))),
+                ("/users/me", Some(("/users/me", &[]))),
+                ("/users/5", Some(("/users/<id>", &["5"]))),
+                ("/users/me/posts", Some(("/users/<id>/posts", &["me"]))),
+                ("/users/5/posts", Some(("/users/<id>/posts", &["5"]))),
+                ("/users/5/likes", Some(("/users/<*rest>", &["5/likes"]))),
+                ("/users//posts", Some(("/users/<*rest>", &["/posts"]))),
+                ("/other/5", Some(("/<a>/<b>", &["other", "5"]))),
+                ("/other/5/6", None),
+                ("/other", None),
+                ("/Users", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn segments_are_compared_from_the_left() {
+        in_every_order(
+            &["/a/<x>", "/<x>/b", "/<x>/<y>", "/static/<*path>"],
+            &[
+                ("/a/b", Some(("/a/<x>", &["b"]))),
+                ("/c/b", Some(("/<x>/b", &["c"]))),
+                ("/c/d", Some(("/<x>/<y>", &["c", "d"]))),
+                ("/static/b", Some(("/static/<*path>", &["b"]))),
+                ("/static/a/b.css", Some(("/static/<*path>", &["a/b.css"]))),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_dead_end_does_not_hide_another_pattern() {
+        in_every_order(
+            &["/a/<x>/c", "/<x>/b/d", "/<x>/<y>/<z>", "/<*rest>"],
+            &[
+                ("/a/b/c", Some(("/a/<x>/c", &["b"]))),
+                ("/a/b/d", Some(("/<x>/b/d", &["a"]))),
+                ("/a/b/e", Some(("/<x>/<y>/<z>", &["a", "b", "e"]))),
+                ("/a/b/e/f", Some(("/<*rest>", &["a/b/e/f"]))),
+                ("/a//e", Some(("/<*rest>", &["a//e"]))),
+            ],
+        );
+    }
+
+    #[test]
+    fn more_text_in_a_segment_wins() {
+        in_every_order(
+            &["/f/<x>", "/f/<x>.gz", "/f/<x>.tar.gz", "/f/img-<x>.tar.gz"],
+            &[
+                ("/f/a", Some(("/f/<x>", &["a"]))),
+                ("/f/a.gz", Some(("/f/<x>.gz", &["a"]))),
+                ("/f/a.tar.gz", Some(("/f/<x>.tar.gz", &["a"]))),
+                ("/f/.tar.gz", Some(("/f/<x>.gz", &[".tar"]))),
+                ("/f/.gz", Some(("/f/<x>", &[".gz"]))),
+                ("/f/img-1.tar.gz", Some(("/f/img-<x>.tar.gz", &["1"]))),
+                ("/f/img-.tar.gz", Some(("/f/<x>.tar.gz", &["img-"]))),
+                ("/f/img-1.gz", Some(("/f/<x>.gz", &["img-1"]))),
+            ],
+        );
+        in_every_order(
+            &[
+                "/f/img-<x>",
+                "/f/img-big-<x>",
+                "/f/img-big-<x>.png",
+                "/g/img-<x>.png",
+            ],
+            &[
+                ("/f/img-1", Some(("/f/img-<x>", &["1"]))),
+                ("/f/img-big-1.png", Some(("/f/img-big-<x>.png", &["1"]))),
+                ("/f/img-1.png", Some(("/f/img-<x>", &["1.png"]))),
+                ("/f/img-big-1", Some(("/f/img-big-<x>", &["1"]))),
+                ("/f/img-big-", Some(("/f/img-<x>", &["big-"]))),
+                ("/f/img-", None),
+                ("/g/img-7.png", Some(("/g/img-<x>.png", &["7"]))),
+                ("/g/img-.png", None),
+                ("/g/img.png", None),
+                ("/g/img-7.png/", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_rest_may_be_empty_but_a_parameter_may_not() {
+        in_every_order(
+            &["/static/<*path>", "/users/<id>", "/users/<id>/", "/x/<a>/y"],
+            &[
+                ("/static/", Some(("/static/<*path>", &[""]))),
+                ("/static//", Some(("/static/<*path>", &["/"]))),
+                ("/static", None),
+                ("/users/", None),
+                ("/users", None),
+                ("/users/1/", Some(("/users/<id>/", &["1"]))),
+                ("/x//y", None),
+            ],
+        );
+        in_every_order(
+            &["/<*everything>"],
+            &[
+                ("/", Some(("/<*everything>", &[""]))),
+                ("/a/", Some(("/<*everything>", &["a/"]))),
+            ],
+        );
+    }
+
+    #[test]
+    fn paths_are_bytes() {
+        let router = router(&["/café/<x>", "/{id}/<x>", "/100%", "/ü", "/raw/<x>", "/<x>%"]);
+        for (path, expected) in [
+            ("/café/é".as_bytes(), Some((0, vec!["é".as_bytes()]))),
+            (b"/{id}/1", Some((1, vec![b"1"]))),
+            (b"/7/1", None),
+            (b"/100%25", Some((2, vec![]))),
+            (b"/100%", None),
+            (b"/99%25", Some((5, vec![b"99"]))),
+            ("/ü".as_bytes(), Some((3, vec![]))),
+            ("/u\u{308}".as_bytes(), None),
+            (b"/raw/\xff\xfe", Some((4, vec![b"\xff\xfe"]))),
+            (b"/raw/a%2Fb%25", Some((4, vec![b"a%2Fb%25"]))),
+            (b"/caf\xe9/x", None),
+            (b"/raw/<x>", Some((4, vec![b"<x>"]))),
+            (b"", None),
+            (b"*", None),
+            (b"raw/1", None),
+        ] {
+            assert_eq!(found(&router, "GET", path), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn keeps_many_parameters_in_order() {
+        let names: Vec<String> = (0..40).map(|n| format!("<p{n}>")).collect();
+        let router = router(&[&format!("/{}", names.join("/"))]);
+        let values: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+        let path = format!("/{}", values.join("/"));
+        let (_, parameters) = found(&router, "GET", path.as_bytes()).unwrap();
+        assert_eq!(
+            parameters,
+            values.iter().map(String::as_bytes).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn finds_each_of_many_literal_segments() {
+        let patterns: Vec<String> = (0..500).map(|n| format!("/api/r{n}/<id>")).collect();
+        let mut router = Router::new();
+        for (route, pattern) in patterns.iter().enumerate() {
+            router.add(pattern, &["GET"], route).unwrap();
+            router
+                .add(
+                    &format!("/lit/{}", "x".repeat(route)),
+                    &["GET"],
+                    1_000 + route,
+                )
+                .unwrap();
+        }
+        for route in 0..500 {
+            let path = format!("/api/r{route}/7");
+            assert_eq!(
+                found(&router, "GET", path.as_bytes()),
+                Some((route, vec![&b"7"[..]]))
+            );
+            let path = format!("/lit/{}", "x".repeat(route));
+            assert_eq!(
+                found(&router, "GET", path.as_bytes()),
+                Some((1_000 + route, vec![]))
+            );
+        }
+    }
+
+    #[test]
+    fn head_goes_to_get_unless_it_has_its_own_route() {
+        let mut router = Router::new();
+        router.add("/a", &["GET"], 1).unwrap();
+        router.add("/b", &["HEAD"], 2).unwrap();
+        router.add("/b", &["GET"], 3).unwrap();
+        router.add("/c/<x>", &["POST"], 4).unwrap();
+        assert_eq!(found(&router, "HEAD", b"/a"), Some((1, vec![])));
+        assert_eq!(found(&router, "HEAD", b"/b"), Some((2, vec![])));
+        assert_eq!(found(&router, "GET", b"/b"), Some((3, vec![])));
+        let allow = "OPTIONS, POST";
+        assert_eq!(
+            router.lookup(b"HEAD", b"/c/1"),
+            Lookup::MethodNotAllowed { allow }
+        );
+    }
+
+    #[test]
+    fn options_and_405_list_the_methods_in_order() {
+        let mut router = Router::new();
+        router.add("/a", &["POST", "GET"], 1).unwrap();
+        router.add("/a", &["DELETE", "BREW"], 2).unwrap();
+        router.add("/b/<x>", &["HEAD"], 3).unwrap();
+        router.add("/c", &["OPTIONS", "PUT"], 4).unwrap();
+        let allow = "BREW, DELETE, GET, HEAD, OPTIONS, POST";
+        assert_eq!(router.lookup(b"OPTIONS", b"/a"), Lookup::Options { allow });
+        // RFC 9110 §9.1: methods are case-sensitive.
+        for method in [&b"PUT"[..], b"get", b"UNHEARD-OF", b""] {
+            assert_eq!(
+                router.lookup(method, b"/a"),
+                Lookup::MethodNotAllowed { allow }
+            );
+            assert_eq!(router.lookup(method, b"/none"), Lookup::NotFound);
+        }
+        assert_eq!(found(&router, "BREW", b"/a"), Some((2, vec![])));
+        let allow = "HEAD, OPTIONS";
+        assert_eq!(
+            router.lookup(b"GET", b"/b/1"),
+            Lookup::MethodNotAllowed { allow }
+        );
+        assert_eq!(found(&router, "OPTIONS", b"/c"), Some((4, vec![])));
+        let allow = "OPTIONS, PUT";
+        assert_eq!(
+            router.lookup(b"GET", b"/c"),
+            Lookup::MethodNotAllowed { allow }
+        );
+        assert_eq!(router.lookup(b"OPTIONS", b"/none"), Lookup::NotFound);
+    }
+
+    #[test]
+    fn a_method_goes_to_the_best_pattern_that_has_it() {
+        let mut router = Router::new();
+        router.add("/users/me", &["GET"], 1).unwrap();
+        router.add("/users/<id>", &["GET", "DELETE"], 2).unwrap();
+        router.add("/users/<id>", &["PATCH"], 3).unwrap();
+        router.add("/<*path>", &["PUT"], 4).unwrap();
+        assert_eq!(found(&router, "GET", b"/users/me"), Some((1, vec![])));
+        assert_eq!(found(&router, "HEAD", b"/users/me"), Some((1, vec![])));
+        assert_eq!(
+            found(&router, "DELETE", b"/users/me"),
+            Some((2, vec![&b"me"[..]]))
+        );
+        assert_eq!(
+            found(&router, "PATCH", b"/users/me"),
+            Some((3, vec![&b"me"[..]]))
+        );
+        assert_eq!(
+            found(&router, "PUT", b"/users/me"),
+            Some((4, vec![&b"users/me"[..]]))
+        );
+        let allow = "DELETE, GET, HEAD, OPTIONS, PATCH, PUT";
+        assert_eq!(
+            router.lookup(b"POST", b"/users/me"),
+            Lookup::MethodNotAllowed { allow }
+        );
+        assert_eq!(
+            router.lookup(b"OPTIONS", b"/users/5"),
+            Lookup::Options { allow }
+        );
+        let allow = "OPTIONS, PUT";
+        assert_eq!(
+            router.lookup(b"GET", b"/x"),
+            Lookup::MethodNotAllowed { allow }
+        );
+    }
+
+    #[test]
+    fn lists_methods_even_when_the_combinations_are_too_many_to_keep() {
+        let mut router = Router::new();
+        let methods: Vec<String> = (0..20).map(|n| format!("M{n:02}")).collect();
+        for (route, method) in methods.iter().enumerate() {
+            router
+                .add(&format!("/{route}/<x>"), &[method], route)
+                .unwrap();
+        }
+        router.add("/<a>/<b>", &["LAST"], 99).unwrap();
+        assert!(router.allow.len() <= MAX_ALLOW + methods.len());
+        let Lookup::MethodNotAllowed { allow } = router.lookup(b"GET", b"/19/1") else {
+            panic!("not 405");
+        };
+        assert!(
+            allow
+                .split(", ")
+                .all(|name| ["LAST", "M19", "OPTIONS"].contains(&name)),
+            "{allow}"
+        );
+        assert!(allow.contains("LAST") || allow.contains("M19"));
+    }
+
+    #[test]
+    fn the_same_pattern_and_method_twice_is_refused() {
+        for (first, second) in [
+            ("/a", "/a"),
+            ("/", "/"),
+            ("/<x>", "/<y>"),
+            ("/a/<x>/b", "/a/<y>/b"),
+            ("/p-<x>.s", "/p-<y>.s"),
+            ("/<*x>", "/<*y>"),
+            ("/100%", "/100%"),
+        ] {
+            let mut router = Router::new();
+            router.add(first, &["GET", "POST"], 7).unwrap();
+            let duplicate = RouteError::Duplicate {
+                existing: 7,
+                method: "POST".into(),
+            };
+            assert_eq!(router.add(second, &["PUT", "POST"], 8), Err(duplicate));
+            // Nothing of the refused route is left, and other methods are welcome.
+            assert_eq!(router.add(second, &["PUT"], 9), Ok(()));
+            assert_eq!(router.add(second, &["put"], 10), Ok(()));
+        }
+        let mut router = Router::new();
+        assert_eq!(router.add("/a", &["GET", "GET"], 1), Ok(()));
+    }
+
+    #[test]
+    fn methods_must_be_tokens() {
+        for methods in [&[][..], &[""], &["GET POST"], &["GET", "G\r\n"]] {
+            let error = Router::new().add("/", methods, 0);
+            assert!(
+                matches!(error, Err(RouteError::BadPattern(_))),
+                "{methods:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn there_may_be_sixty_four_methods() {
+        let names: Vec<String> = (0..57).map(|n| format!("M{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut router = Router::new();
+        router.add("/a", &names, 0).unwrap();
+        assert_eq!(found(&router, "M56", b"/a"), Some((0, vec![])));
+        assert!(matches!(
+            router.add("/b", &["ONE-MORE"], 1),
+            Err(RouteError::BadPattern(_))
+        ));
+        assert_eq!(router.add("/b", &["M3", "GET"], 1), Ok(()));
+    }
+
+    #[test]
+    fn the_common_methods_have_their_numbers() {
+        let router = Router::new();
+        for (number, method) in COMMON.iter().enumerate() {
+            assert_eq!(
+                router.method_number(method.as_bytes()).map(usize::from),
+                Some(number)
+            );
+        }
+    }
+
+    /// How well a pattern matches a path, segment by segment (smaller is better), and the parameters.
+    struct Naive<'p> {
+        ranks: Vec<(u8, usize)>,
+        values: Vec<&'p [u8]>,
+    }
+
+    fn naive_match<'p>(pattern: &str, path: &'p str) -> Option<Naive<'p>> {
+        let (mut ranks, mut values) = (Vec::new(), Vec::new());
+        let mut left = Some(path.strip_prefix('/')?);
+        for part in pattern.split('/').skip(1) {
+            let path = left?;
+            if part.starts_with("<*") {
+                ranks.push((3, 0));
+                values.push(path.as_bytes());
+                return Some(Naive { ranks, values });
+            }
+            let (segment, tail) = match path.split_once('/') {
+                Some((segment, tail)) => (segment, Some(tail)),
+                None => (path, None),
+            };
+            left = tail;
+            if let Some((prefix, suffix)) = part.split_once('<') {
+                let (_, suffix) = suffix.split_once('>')?;
+                let value = segment.strip_prefix(prefix)?.strip_suffix(suffix)?;
+                values.push((!value.is_empty()).then_some(value.as_bytes())?);
+                let text = prefix.len() + suffix.len();
+                ranks.push(if text == 0 { (2, 0) } else { (1, 100 - text) });
+            } else {
+                ranks.push((segment == part).then_some((0, 0))?);
+            }
+        }
+        left.is_none().then_some(Naive { ranks, values })
+    }
+
+    /// What a list of patterns and methods, sorted for this path, has to say.
+    fn naive_lookup(model: &[(String, &str)], method: &str, path: &str) -> String {
+        let mut candidates: Vec<_> = model
+            .iter()
+            .enumerate()
+            .filter_map(|(route, (pattern, own))| {
+                let Naive { ranks, values } = naive_match(pattern, path)?;
+                // HEAD goes to GET, after the HEAD route of the same pattern.
+                let served = match (method, *own) {
+                    ("HEAD", "GET") => Some(1),
+                    _ => (method == *own).then_some(0),
+                };
+                Some((ranks, served, route, values, *own))
+            })
+            .collect();
+        candidates.sort();
+        if let Some((_, _, route, values, _)) =
+            candidates.iter().find(|(_, served, ..)| served.is_some())
+        {
+            return format!("{route} {values:?}");
+        }
+        let mut allow: Vec<&str> = candidates.iter().map(|(.., own)| *own).collect();
+        if allow.is_empty() {
+            return "not found".to_owned();
+        }
+        if allow.contains(&"GET") {
+            allow.push("HEAD");
+        }
+        allow.push("OPTIONS");
+        allow.sort_unstable();
+        allow.dedup();
+        format!("{} {}", method == "OPTIONS", allow.join(", "))
+    }
+
+    #[test]
+    fn behaves_like_a_sorted_list_of_patterns() {
+        let segments = "a b ab <N> <N> a<N> ab<N> <N>b <N>bb a<N>b  <*N>";
+        let segments: Vec<&str> = segments.split(' ').collect();
+        let parts: Vec<&str> = "a b ab abb aab ba c  aabb abab".split(' ').collect();
+        let methods = ["GET", "POST", "HEAD", "OPTIONS", "X-OTHER"];
+        let mut state = 7_u64;
+        let mut random = move |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        let (mut matches, mut refusals) = (0, 0);
+        for _ in 0..300 {
+            let mut router = Router::new();
+            let mut model: Vec<(String, &str)> = Vec::new();
+            for _ in 0..random(14) {
+                let mut pattern = String::new();
+                for place in 0..=random(3) {
+                    let segment =
+                        segments[random(segments.len())].replace('N', &format!("p{place}"));
+                    pattern = format!("{pattern}/{segment}");
+                    if segment.starts_with("<*") {
+                        break;
+                    }
+                }
+                let method = methods[random(methods.len())];
+                match router.add(&pattern, &[method], model.len()) {
+                    Ok(()) => model.push((pattern, method)),
+                    Err(RouteError::Duplicate { existing, .. }) => {
+                        assert_eq!(model[existing], (pattern, method));
+                    }
+                    Err(RouteError::Conflict { existing }) => {
+                        assert!(existing < model.len());
+                        refusals += 1;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            for _ in 0..60 {
+                let mut path = String::new();
+                for _ in 0..=random(3) {
+                    path = format!("{path}/{}", parts[random(parts.len())]);
+                }
+                for method in methods {
+                    let answer = match router.lookup(method.as_bytes(), path.as_bytes()) {
+                        Lookup::Found { route, parameters } => {
+                            matches += 1;
+                            format!("{route} {:?}", &*parameters)
+                        }
+                        Lookup::Options { allow } => format!("true {allow}"),
+                        Lookup::MethodNotAllowed { allow } => format!("false {allow}"),
+                        Lookup::NotFound => "not found".to_owned(),
+                    };
+                    let expected = naive_lookup(&model, method, &path);
+                    assert_eq!(answer, expected, "{method} {path} in {model:?}");
+                }
+            }
+        }
+        assert!(matches > 1_000 && refusals > 50, "{matches} {refusals}");
     }
 }

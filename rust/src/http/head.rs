@@ -12,7 +12,6 @@
 
 mod section;
 
-use self::section::Noted;
 use super::body::Framing;
 use super::grammar;
 use super::target::{self, TargetForm};
@@ -271,11 +270,8 @@ pub fn parse_head(
     let room = limits.max_head.min(u32::MAX as usize / 4);
     let window = rest.get(..room).unwrap_or(rest);
     let max_fields = limits.max_fields.min(MAX_FIELDS);
-    let mut noted = Noted::default();
     let section = start + line_len;
-    let Some(section_len) =
-        parse_fields(window, section, max_fields, &mut head.fields, &mut noted)?
-    else {
+    let Some(section_len) = parse_fields(window, section, max_fields, &mut head.fields)? else {
         return if window.len() == room {
             Err(ProtocolError::HeadTooLarge)
         } else {
@@ -284,7 +280,7 @@ pub fn parse_head(
     };
 
     head.len = section + section_len;
-    section::conclude(bytes, &noted, head)?;
+    section::conclude(bytes, head)?;
     Ok(Some(()))
 }
 
@@ -510,7 +506,6 @@ fn parse_fields(
     start: usize,
     max_fields: usize,
     fields: &mut Vec<Field>,
-    noted: &mut Noted,
 ) -> Result<Option<usize>, ProtocolError> {
     fields.clear();
     let mut rest = section;
@@ -524,12 +519,10 @@ fn parse_fields(
             return Err(ProtocolError::TooManyFields);
         }
         let at = start + section.len() - rest.len();
-        let value = Span::new(at + line.value_start, at + line.value_end);
         fields.push(Field {
             name: Span::new(at, at + line.name_len),
-            value,
+            value: Span::new(at + line.value_start, at + line.value_end),
         });
-        noted.note(line.name(rest), line.value(rest), value);
         rest = rest.get(line.len..).unwrap_or_default();
     }
 }

@@ -5,6 +5,7 @@
 pub mod body;
 pub mod connection;
 pub mod date;
+pub mod deadlines;
 pub mod fields;
 pub mod grammar;
 pub mod head;

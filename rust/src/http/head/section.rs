@@ -1,20 +1,21 @@
 //! What the header section says about the message and the connection: host, framing, persistence, upgrade, expectation
 //! (RFC 9112 §3.2, §6, §9.3; RFC 9110 §7.8, §10.1.1).
 //!
-//! Every field is looked at once, while it is parsed; the rules are applied when the whole section is in.
+//! All of it is judged once, when the whole section is in: a head that arrives octet by octet costs no more than its
+//! lines.
 
 use super::{Field, RequestHead, Span, Version};
 use crate::error::ProtocolError;
 use crate::http::body::Framing;
 use crate::http::{grammar, target};
 
-/// What the header section says about framing and connection, before it is known whether it may say so.
+/// What the header section says about framing and connection, before it is known whether it may.
 #[derive(Debug, Default)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "independent observations, made one at a time"
 )]
-pub(super) struct Noted {
+struct Noted {
     host: Option<Span>,
     content_type: Option<Span>,
     content_length: Option<Span>,
@@ -31,9 +32,10 @@ pub(super) struct Noted {
 }
 
 impl Noted {
-    /// Looks at one field; `name` and `value` are its octets, `at` is where the value is.
+    /// Looks at one field.
     #[inline]
-    pub(super) fn note(&mut self, name: &[u8], value: &[u8], at: Span) {
+    fn note(&mut self, bytes: &[u8], field: Field) {
+        let (name, at) = (field.name.of(bytes), field.value);
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 once(
@@ -44,7 +46,7 @@ impl Noted {
                 );
             }
             6 if name.eq_ignore_ascii_case(b"expect") => {
-                for expectation in list(value) {
+                for expectation in list(at.of(bytes)) {
                     let is_continue = expectation.eq_ignore_ascii_case(b"100-continue");
                     self.expect_continue |= is_continue;
                     self.expect_other |= !is_continue;
@@ -52,7 +54,7 @@ impl Noted {
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                for option in list(value) {
+                for option in list(at.of(bytes)) {
                     self.close |= option.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                     self.connection_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
@@ -105,12 +107,12 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Applies the rules that need the whole header section.
 #[inline]
-pub(super) fn conclude(
-    bytes: &[u8],
-    noted: &Noted,
-    head: &mut RequestHead,
-) -> Result<(), ProtocolError> {
+pub(super) fn conclude(bytes: &[u8], head: &mut RequestHead) -> Result<(), ProtocolError> {
     let is_http11 = head.version == Version::Http11;
+    let mut noted = Noted::default();
+    for field in &head.fields {
+        noted.note(bytes, *field);
+    }
 
     // RFC 9110 §5.3: lines of a field that is not a list MUST NOT be repeated; which one counts is anyone's guess.
     if let Some(duplicate) = noted.duplicate {
@@ -181,7 +183,6 @@ fn parse_content_length(value: &[u8]) -> Result<u64, ProtocolError> {
 #[cold]
 fn refuse_transfer_encoding(bytes: &[u8], fields: &[Field]) -> ProtocolError {
     let mut chunked = 0;
-    let mut others = 0;
     for field in fields {
         if !field
             .name
@@ -200,14 +201,14 @@ fn refuse_transfer_encoding(bytes: &[u8], fields: &[Field]) -> ProtocolError {
             let after = grammar::trim_ows(coding.get(name.len()..).unwrap_or_default());
             match (name.eq_ignore_ascii_case(b"chunked"), after) {
                 (true, []) => chunked += 1,
-                (false, [] | [b';', ..]) if !name.is_empty() => others += 1,
+                (false, [] | [b';', ..]) if !name.is_empty() => {}
                 _ => return ProtocolError::InvalidTransferEncoding,
             }
         }
     }
     // RFC 9112 §6.1: "A sender MUST NOT apply the chunked transfer coding more than once to a message body", and "A
     // server that receives a request message with a transfer coding it does not understand SHOULD respond with 501".
-    if others == 0 || chunked > 1 {
+    if chunked > 1 {
         ProtocolError::InvalidTransferEncoding
     } else {
         ProtocolError::UnsupportedTransferCoding
@@ -216,8 +217,8 @@ fn refuse_transfer_encoding(bytes: &[u8], fields: &[Field]) -> ProtocolError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{accept, every_split, verdict};
     use super::super::HeadLimits;
+    use super::super::tests::{accept, every_split, verdict};
     use super::*;
 
     /// A head with these field lines after a valid `Host`.

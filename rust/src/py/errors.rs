@@ -1,0 +1,27 @@
+//! The classes of `vibora.exceptions`, raised from here.
+
+use pyo3::call::PyCallArgs;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyModule;
+
+fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    MODULE.get_or_try_init(py, || py.import("vibora.exceptions").map(Bound::unbind)).map(|module| module.bind(py))
+}
+
+/// `vibora.exceptions.<class>(*args)` as an error; whatever goes wrong while it is made is the error instead.
+pub(crate) fn vibora_error<'py>(py: Python<'py>, class: &str, args: impl PyCallArgs<'py>) -> PyErr {
+    module(py)
+        .and_then(|module| module.getattr(class))
+        .and_then(|class| class.call1(args))
+        .map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Whether `error` is an `asyncio.CancelledError`.
+pub(crate) fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CLASS
+        .get_or_try_init(py, || py.import("asyncio")?.getattr("CancelledError").map(Bound::unbind))
+        .is_ok_and(|class| error.matches(py, class.bind(py)).unwrap_or(false))
+}

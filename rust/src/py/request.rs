@@ -1,0 +1,555 @@
+//! `vibora.Request`: a request as handlers see it. Nothing is decoded before a handler asks for it.
+
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use super::cell::GilCell;
+use super::errors::vibora_error;
+use super::headers::Headers;
+use super::protocol::Protocol;
+use super::query::QueryArgs;
+use super::route::Route;
+use super::server::settle;
+use super::text::{latin1, utf8};
+use crate::error::ProtocolError;
+use crate::http::fields::FieldMap;
+use crate::http::head::{HeadLimits, Method, RequestHead, Span, Version, parse_head};
+use crate::http::target;
+use crate::router::Lookup;
+
+/// Why the rest of a request's content will never come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyFailure {
+    Disconnected,
+    TooSlow,
+    Protocol(ProtocolError),
+}
+
+impl BodyFailure {
+    pub(crate) fn error(self, py: Python<'_>) -> PyErr {
+        match self {
+            Self::Disconnected => {
+                vibora_error(py, "ClientDisconnected", ("the client left before its request was complete",))
+            }
+            Self::TooSlow => vibora_error(py, "RequestTimeout", ("the request's content came too slowly",)),
+            Self::Protocol(ProtocolError::BodyTooLarge) => {
+                vibora_error(py, "ContentTooLarge", ("the request's content is larger than max_body_size",))
+            }
+            Self::Protocol(error) => vibora_error(py, "BadRequest", (error.to_string(),)),
+        }
+    }
+}
+
+/// The content of a request: what has arrived and has not been read.
+#[derive(Default)]
+pub(crate) struct Body {
+    buffer: Vec<u8>,
+    complete: bool,
+    failure: Option<BodyFailure>,
+    /// The whole content, once it has been collected.
+    collected: Option<Py<PyBytes>>,
+    /// Pieces have been handed out: the whole can no longer be collected.
+    streamed: bool,
+    /// The future on which the handler waits for more.
+    waiter: Option<Py<PyAny>>,
+}
+
+/// What a reader of the content wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Whole,
+    Rest,
+    Chunk,
+}
+
+enum Progress {
+    Ready(Py<PyBytes>),
+    /// There are no more pieces.
+    Exhausted,
+    Pending,
+}
+
+impl Body {
+    fn poll(&mut self, py: Python<'_>, want: Want) -> PyResult<Progress> {
+        if want == Want::Whole {
+            if let Some(content) = &self.collected {
+                return Ok(Progress::Ready(content.clone_ref(py)));
+            }
+        }
+        if want == Want::Whole && self.streamed || want != Want::Whole && self.collected.is_some() {
+            return Err(vibora_error(py, "StreamAlreadyConsumed", ("the request's content has been read already",)));
+        }
+        // What has arrived is handed out before the failure of the rest is told, but never as the whole.
+        if let Some(failure) = self.failure {
+            if want != Want::Chunk || self.buffer.is_empty() {
+                return Err(failure.error(py));
+            }
+        }
+        let ready = self.complete || want == Want::Chunk && !self.buffer.is_empty();
+        if !ready {
+            return Ok(Progress::Pending);
+        }
+        if want == Want::Chunk && self.buffer.is_empty() {
+            self.streamed = true;
+            return Ok(Progress::Exhausted);
+        }
+        let content = PyBytes::new(py, &self.buffer).unbind();
+        self.buffer = Vec::new();
+        if want == Want::Whole {
+            self.collected = Some(content.clone_ref(py));
+        } else {
+            self.streamed = true;
+        }
+        Ok(Progress::Ready(content))
+    }
+}
+
+pub(crate) struct State {
+    pub(crate) body: Body,
+    protocol: Option<Py<Protocol>>,
+    headers: Option<Py<Headers>>,
+    args: Option<Py<QueryArgs>>,
+    context: Option<Py<PyDict>>,
+    route: Option<Py<Route>>,
+}
+
+/// A request.
+#[pyclass(frozen, weakref, module = "vibora", name = "Request")]
+pub(crate) struct Request {
+    /// The head's octets; the spans below point into them.
+    head: Box<[u8]>,
+    method: Method,
+    method_text: Span,
+    path: Span,
+    query: Option<Span>,
+    authority: Span,
+    version: Version,
+    length: Option<u64>,
+    pub(crate) state: GilCell<State>,
+}
+
+impl Request {
+    pub(crate) fn new(
+        head: &RequestHead,
+        octets: &[u8],
+        length: Option<u64>,
+        protocol: Py<Protocol>,
+        route: Option<Py<Route>>,
+    ) -> Self {
+        Self {
+            head: octets.into(),
+            method: head.method,
+            method_text: head.method_text,
+            path: head.path,
+            query: head.query,
+            authority: head.authority,
+            version: head.version,
+            length,
+            state: GilCell::new(State {
+                body: Body { complete: length == Some(0), ..Body::default() },
+                protocol: Some(protocol),
+                headers: None,
+                args: None,
+                context: None,
+                route,
+            }),
+        }
+    }
+
+    pub(crate) fn is_safe(&self) -> bool {
+        self.method.is_safe()
+    }
+
+    /// Method and path for the log, with everything unprintable escaped.
+    pub(crate) fn describe(&self) -> String {
+        format!("{} {}", self.method_text.of(&self.head).escape_ascii(), self.octets_of_path().escape_ascii())
+    }
+
+    fn octets_of_path(&self) -> &[u8] {
+        if self.path.is_empty() { b"/" } else { self.path.of(&self.head) }
+    }
+
+    /// Content has arrived. Returns how many bytes now wait to be read.
+    pub(crate) fn feed(&self, py: Python<'_>, data: &[u8]) -> usize {
+        let mut state = self.state.borrow(py);
+        state.body.buffer.extend_from_slice(data);
+        state.body.buffer.len()
+    }
+
+    pub(crate) fn complete(&self, py: Python<'_>) {
+        self.state.borrow(py).body.complete = true;
+    }
+
+    pub(crate) fn fail(&self, py: Python<'_>, failure: BodyFailure) {
+        let mut state = self.state.borrow(py);
+        if !state.body.complete {
+            state.body.failure.get_or_insert(failure);
+        }
+    }
+
+    /// Whether a handler waits for content.
+    pub(crate) fn has_reader(&self, py: Python<'_>) -> PyResult<bool> {
+        let waiter = self.state.borrow(py).body.waiter.as_ref().map(|waiter| waiter.clone_ref(py));
+        match waiter {
+            // A reader that was cancelled leaves its future behind.
+            Some(waiter) => Ok(!waiter.call_method0(py, pyo3::intern!(py, "done"))?.is_truthy(py)?),
+            None => Ok(false),
+        }
+    }
+
+    /// Wakes the handler that waits for content.
+    pub(crate) fn wake(&self, py: Python<'_>) -> PyResult<()> {
+        let waiter = self.state.borrow(py).body.waiter.take();
+        waiter.map_or(Ok(()), |waiter| settle(waiter.bind(py)))
+    }
+
+    /// The exchange is over: lets go of the connection.
+    pub(crate) fn release(&self, py: Python<'_>) {
+        let protocol = self.state.borrow(py).protocol.take();
+        drop(protocol);
+    }
+
+    fn protocol(&self, py: Python<'_>) -> Option<Py<Protocol>> {
+        self.state.borrow(py).protocol.as_ref().map(|protocol| protocol.clone_ref(py))
+    }
+
+    fn fields(&self) -> FieldMap {
+        // The head has been parsed before; whoever asks for its fields pays for finding them again.
+        let limits = HeadLimits { max_request_line: usize::MAX, max_head: usize::MAX, max_fields: 256 };
+        let mut head = RequestHead::default();
+        match parse_head(&self.head, &limits, &mut head) {
+            Ok(Some(())) => {
+                let range = |span: Span| span.start as usize..span.end as usize;
+                FieldMap::from_spans(
+                    &self.head,
+                    head.fields.iter().map(|field| (range(field.name), range(field.value))),
+                )
+            }
+            Ok(None) | Err(_) => FieldMap::new(),
+        }
+    }
+
+    fn field(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.fields().get(name).map(<[u8]>::to_vec)
+    }
+}
+
+#[pymethods]
+impl Request {
+    #[getter]
+    fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        match self.method {
+            Method::Get => pyo3::intern!(py, "GET").clone(),
+            Method::Post => pyo3::intern!(py, "POST").clone(),
+            _ => latin1(py, self.method_text.of(&self.head)),
+        }
+    }
+
+    #[getter]
+    fn path<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        match target::decode_path(self.octets_of_path()) {
+            Ok(routed) => utf8(py, &target::decode_segment(&routed)),
+            Err(_) => utf8(py, self.octets_of_path()),
+        }
+    }
+
+    #[getter]
+    fn raw_path<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.octets_of_path())
+    }
+
+    #[getter]
+    fn query_string<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        utf8(py, self.query.map_or(&b""[..], |query| query.of(&self.head)))
+    }
+
+    #[getter]
+    fn host<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        latin1(py, self.authority.of(&self.head))
+    }
+
+    #[getter]
+    fn args(&self, py: Python<'_>) -> PyResult<Py<QueryArgs>> {
+        if let Some(args) = &self.state.borrow(py).args {
+            return Ok(args.clone_ref(py));
+        }
+        let args = Py::new(py, QueryArgs::parse(self.query.map_or(&b""[..], |query| query.of(&self.head))))?;
+        self.state.borrow(py).args = Some(args.clone_ref(py));
+        Ok(args)
+    }
+
+    #[getter]
+    fn headers(&self, py: Python<'_>) -> PyResult<Py<Headers>> {
+        if let Some(headers) = &self.state.borrow(py).headers {
+            return Ok(headers.clone_ref(py));
+        }
+        let headers = Py::new(py, Headers::from_fields(self.fields()))?;
+        self.state.borrow(py).headers = Some(headers.clone_ref(py));
+        Ok(headers)
+    }
+
+    #[getter]
+    fn http_version(&self) -> &'static str {
+        match self.version {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+        }
+    }
+
+    #[getter]
+    fn content_type<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        self.field(b"content-type").map(|value| latin1(py, &value))
+    }
+
+    #[getter]
+    fn content_length(&self, py: Python<'_>) -> Option<u64> {
+        // A request without content has no length to tell unless it says so itself.
+        if self.length == Some(0) && !self.fields().contains(b"content-length") {
+            return None;
+        }
+        let _ = py;
+        self.length
+    }
+
+    /// The peer's address and port; `None` on a unix socket or when the client has gone.
+    #[getter]
+    fn client(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
+        match self.protocol(py) {
+            Some(protocol) => protocol.get().peer(py),
+            None => Ok(None),
+        }
+    }
+
+    #[getter]
+    fn route(&self, py: Python<'_>) -> Option<Py<Route>> {
+        self.state.borrow(py).route.as_ref().map(|route| route.clone_ref(py))
+    }
+
+    #[getter]
+    fn context(&self, py: Python<'_>) -> Py<PyDict> {
+        self.state.borrow(py).context.get_or_insert_with(|| PyDict::new(py).unbind()).clone_ref(py)
+    }
+
+    #[getter]
+    fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (Some(route), Some(protocol)) = (self.route(py), self.protocol(py)) else {
+            return Ok(PyDict::new(py));
+        };
+        let table = protocol.get().server.get().table(py);
+        let Ok(path) = target::decode_path(self.octets_of_path()) else {
+            return Ok(PyDict::new(py));
+        };
+        match table.tree.lookup(self.method_text.of(&self.head), &path) {
+            Lookup::Found { parameters, .. } => route.get().path_parameters(py, &parameters),
+            Lookup::Options { .. } | Lookup::MethodNotAllowed { .. } | Lookup::NotFound => Ok(PyDict::new(py)),
+        }
+    }
+
+    #[getter]
+    fn stream(slf: Py<Self>) -> RequestStream {
+        RequestStream { request: slf }
+    }
+
+    fn content(slf: Py<Self>) -> Reading {
+        Reading { request: slf, want: Want::Whole, finish: Finish::Bytes }
+    }
+
+    fn text(slf: Py<Self>) -> Reading {
+        Reading { request: slf, want: Want::Whole, finish: Finish::Text }
+    }
+
+    #[pyo3(signature = (loads=None))]
+    fn json(slf: Py<Self>, loads: Option<Py<PyAny>>) -> Reading {
+        Reading { request: slf, want: Want::Whole, finish: Finish::Json(loads) }
+    }
+
+    /// An awaitable that says whether the client has gone.
+    fn is_disconnected(&self, py: Python<'_>) -> Answer {
+        let gone = self.protocol(py).is_none_or(|protocol| protocol.get().is_disconnected(py));
+        Answer { value: gone }
+    }
+
+    /// Whether the server has begun to shut down.
+    #[getter]
+    fn is_shutting_down(&self, py: Python<'_>) -> bool {
+        self.protocol(py).is_none_or(|protocol| protocol.get().server.get().is_stopping(py))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Request {}>", self.describe())
+    }
+}
+
+/// `request.stream`: the content piece by piece, as it arrives.
+#[pyclass(frozen, module = "vibora", name = "RequestStream")]
+pub(crate) struct RequestStream {
+    request: Py<Request>,
+}
+
+#[pymethods]
+impl RequestStream {
+    fn __aiter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __anext__(&self, py: Python<'_>) -> Reading {
+        Reading { request: self.request.clone_ref(py), want: Want::Chunk, finish: Finish::Bytes }
+    }
+
+    /// Everything that has not been read yet.
+    fn read(&self, py: Python<'_>) -> Reading {
+        Reading { request: self.request.clone_ref(py), want: Want::Rest, finish: Finish::Bytes }
+    }
+}
+
+/// What becomes of the octets that were read.
+enum Finish {
+    Bytes,
+    Text,
+    Json(Option<Py<PyAny>>),
+}
+
+/// The awaitable behind `request.content()` and its siblings. Completes without suspending if the content is there.
+#[pyclass(frozen, module = "vibora._core")]
+pub(crate) struct Reading {
+    request: Py<Request>,
+    want: Want,
+    finish: Finish,
+}
+
+impl Reading {
+    fn finish(&self, py: Python<'_>, content: Py<PyBytes>) -> PyResult<Py<PyAny>> {
+        match &self.finish {
+            Finish::Bytes => Ok(content.into_any()),
+            Finish::Text => self.decode(py, content.as_bytes(py)).map(|text| text.into_any().unbind()),
+            Finish::Json(None) => {
+                static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+                let loads = LOADS
+                    .get_or_try_init(py, || py.import("orjson")?.getattr("loads").map(Bound::unbind))?
+                    .bind(py);
+                loads.call1((content,)).map(Bound::unbind).map_err(|error| {
+                    let refused = vibora_error(py, "BadRequest", (format!("invalid JSON: {}", error.value(py)),));
+                    refused.set_cause(py, Some(error));
+                    refused
+                })
+            }
+            Finish::Json(Some(loads)) => loads.call1(py, (content,)),
+        }
+    }
+
+    fn decode<'py>(&self, py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, PyString>> {
+        let content_type = self.request.get().field(b"content-type").unwrap_or_default();
+        let charset = charset(&content_type);
+        if charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8") {
+            if let Ok(text) = std::str::from_utf8(content) {
+                return Ok(PyString::new(py, text));
+            }
+        }
+        let decoded = PyBytes::new(py, content).call_method1("decode", (charset,));
+        match decoded {
+            Ok(text) => Ok(text.cast_into::<PyString>()?),
+            Err(error) => {
+                let refused =
+                    vibora_error(py, "BadRequest", (format!("the content is not {charset} text: {}", error.value(py)),));
+                refused.set_cause(py, Some(error));
+                Err(refused)
+            }
+        }
+    }
+}
+
+/// The `charset` parameter of a content type (RFC 9110 §8.3.2); UTF-8 without one.
+fn charset(content_type: &[u8]) -> &str {
+    let text = std::str::from_utf8(content_type).unwrap_or_default();
+    text.split(';')
+        .skip(1)
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
+        .map(|(_, value)| value.trim().trim_matches('"'))
+        .filter(|value| !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)))
+        .unwrap_or("utf-8")
+}
+
+#[pymethods]
+impl Reading {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let request = self.request.get();
+        let progress = request.state.borrow(py).body.poll(py, self.want)?;
+        match progress {
+            Progress::Ready(content) => {
+                if let Some(protocol) = request.protocol(py) {
+                    protocol.get().content_was_read(py)?;
+                }
+                Err(PyStopIteration::new_err((self.finish(py, content)?,)))
+            }
+            Progress::Exhausted => Err(PyStopAsyncIteration::new_err(())),
+            Progress::Pending => {
+                let Some(protocol) = request.protocol(py) else {
+                    return Err(BodyFailure::Disconnected.error(py));
+                };
+                if request.has_reader(py)? {
+                    return Err(PyRuntimeError::new_err("another task is reading this request's content already"));
+                }
+                let future = protocol.get().server.get().new_future(py)?;
+                request.state.borrow(py).body.waiter = Some(future.clone().unbind());
+                protocol.get().content_is_wanted(py)?;
+                future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;
+                Ok(future.unbind())
+            }
+        }
+    }
+}
+
+/// An awaitable that has its answer already.
+#[pyclass(frozen, module = "vibora._core")]
+pub(crate) struct Answer {
+    value: bool,
+}
+
+#[pymethods]
+impl Answer {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self) -> PyResult<Py<PyAny>> {
+        Err(PyStopIteration::new_err((self.value,)))
+    }
+
+    fn __bool__(&self) -> PyResult<bool> {
+        Err(PyTypeError::new_err("is_disconnected() must be awaited"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::charset;
+
+    #[test]
+    fn the_charset_parameter_is_found_in_any_case_and_quoted() {
+        for (content_type, expected) in [
+            (&b"text/plain"[..], "utf-8"),
+            (b"text/plain; charset=latin-1", "latin-1"),
+            (b"text/plain; a=b; CHARSET=\"UTF-16\"", "UTF-16"),
+            (b"text/plain; charset=", "utf-8"),
+            (b"text/plain; charset=\xff", "utf-8"),
+            (b"text/plain; charset=../x", "utf-8"),
+        ] {
+            assert_eq!(charset(content_type), expected, "{}", content_type.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Routes as Python registers them: the handler with its call plan, computed once, and the router over them.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use smallvec::SmallVec;
+
+use super::cell::GilCell;
+use super::request::Request;
+use super::text::utf8;
+use crate::http::target;
+use crate::router::{self, Lookup, RouteError};
+
+/// How a handler is driven (DESIGN: "Driving Python").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drive {
+    /// A coroutine function that cannot suspend: one `send` completes it, no task is needed.
+    Direct,
+    /// A coroutine function, or anything that returns an awaitable: an `asyncio.Task` owns the exchange.
+    Task,
+    /// A plain function, in the loop's thread pool.
+    Thread,
+    /// A plain function, called on the loop.
+    Inline,
+}
+
+/// What becomes of a handler whose client has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnDisconnect {
+    Cancel,
+    Finish,
+    /// Safe methods are cancelled, others finish.
+    Auto,
+}
+
+/// The type a path parameter is converted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Converter {
+    Str,
+    Int,
+    Float,
+    Bool,
+    Uuid,
+    Date,
+}
+
+impl Converter {
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "str" => Self::Str,
+            "int" => Self::Int,
+            "float" => Self::Float,
+            "bool" => Self::Bool,
+            "uuid" => Self::Uuid,
+            "date" => Self::Date,
+            _ => return None,
+        })
+    }
+
+    /// The value of a routed segment; `Ok(None)` if it is no such value: the route does not match then.
+    pub(crate) fn convert<'py>(self, py: Python<'py>, routed: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let decoded = target::decode_segment(routed);
+        let Ok(text) = std::str::from_utf8(&decoded) else {
+            return Ok(None);
+        };
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        Ok(match self {
+            Self::Str => Some(PyString::new(py, text).into_any()),
+            Self::Int if !digits(text.strip_prefix('-').unwrap_or(text)) => None,
+            Self::Int => match text.parse::<i64>() {
+                Ok(value) => Some(value.into_pyobject(py)?.into_any()),
+                // Beyond 64 bits Python's own int() has the word, and its limit of digits.
+                Err(_) => py.get_type::<pyo3::types::PyInt>().call1((text,)).ok(),
+            },
+            Self::Float => match text.parse::<f64>() {
+                Ok(value) if value.is_finite() && text.bytes().all(|b| b"0123456789.eE+-".contains(&b)) => {
+                    Some(value.into_pyobject(py)?.into_any())
+                }
+                _ => None,
+            },
+            Self::Bool => match text {
+                "true" | "True" | "1" => Some(true.into_pyobject(py)?.to_owned().into_any()),
+                "false" | "False" | "0" => Some(false.into_pyobject(py)?.to_owned().into_any()),
+                _ => None,
+            },
+            Self::Uuid => {
+                let shape = text.len() == 36
+                    && text.bytes().enumerate().all(|(at, b)| match at {
+                        8 | 13 | 18 | 23 => b == b'-',
+                        _ => b.is_ascii_hexdigit(),
+                    });
+                if shape { Some(class(py, "uuid", "UUID", &UUID)?.call1((text,))?) } else { None }
+            }
+            Self::Date => {
+                let mut parts = text.split('-');
+                let widths = [4, 2, 2];
+                let shape = text.len() == 10
+                    && widths.iter().all(|width| parts.next().is_some_and(|part| part.len() == *width && digits(part)));
+                // A date that the calendar does not have does not match either.
+                if shape { class(py, "datetime", "date", &DATE)?.call_method1("fromisoformat", (text,)).ok() } else { None }
+            }
+        })
+    }
+}
+
+static UUID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static DATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+fn class<'py>(
+    py: Python<'py>,
+    module: &str,
+    name: &str,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+) -> PyResult<&'py Bound<'py, PyAny>> {
+    cell.get_or_try_init(py, || py.import(module)?.getattr(name).map(Bound::unbind)).map(|class| class.bind(py))
+}
+
+/// One argument of the handler's call.
+enum Argument {
+    Request,
+    Parameter { index: usize, converter: Converter },
+    Constant(Py<PyAny>),
+}
+
+/// A registered route. Immutable.
+#[pyclass(frozen, weakref, module = "vibora", name = "Route")]
+pub(crate) struct Route {
+    #[pyo3(get)]
+    pub(crate) handler: Py<PyAny>,
+    #[pyo3(get)]
+    pub(crate) pattern: String,
+    #[pyo3(get)]
+    pub(crate) methods: Vec<String>,
+    #[pyo3(get)]
+    pub(crate) name: Py<PyString>,
+    pub(crate) drive: Drive,
+    arguments: Vec<Argument>,
+    /// Names of the trailing arguments that are passed by keyword.
+    keywords: Option<Py<PyTuple>>,
+    parameters: Vec<Py<PyString>>,
+    pub(crate) wants_request: bool,
+    #[pyo3(get)]
+    pub(crate) max_body_size: u64,
+    /// Milliseconds; 0: off.
+    pub(crate) timeout: u64,
+    /// Milliseconds; 0: off.
+    pub(crate) body_timeout: u64,
+    /// Bytes per second; 0: off.
+    pub(crate) min_body_rate: u64,
+    pub(crate) on_disconnect: OnDisconnect,
+}
+
+fn milliseconds(seconds: f64) -> u64 {
+    if seconds > 0.0 { ((seconds * 1000.0) as u64).max(1) } else { 0 }
+}
+
+/// The handler's arguments, ready for the call.
+pub(crate) type Arguments = SmallVec<[Py<PyAny>; 6]>;
+
+impl Route {
+    /// Builds the handler's arguments. `Ok(None)`: a parameter cannot be converted, so the route does not match.
+    pub(crate) fn arguments(
+        &self,
+        py: Python<'_>,
+        request: Option<&Py<Request>>,
+        parameters: &[&[u8]],
+    ) -> PyResult<Option<Arguments>> {
+        let mut values = Arguments::with_capacity(self.arguments.len());
+        for argument in &self.arguments {
+            values.push(match argument {
+                Argument::Request => match request {
+                    Some(request) => request.clone_ref(py).into_any(),
+                    None => return Err(PyTypeError::new_err("the call plan has no request")),
+                },
+                Argument::Parameter { index, converter } => {
+                    let routed = parameters.get(*index).copied().unwrap_or_default();
+                    match converter.convert(py, routed)? {
+                        Some(value) => value.unbind(),
+                        None => return Ok(None),
+                    }
+                }
+                Argument::Constant(value) => value.clone_ref(py),
+            });
+        }
+        Ok(Some(values))
+    }
+
+    /// Calls the handler.
+    #[inline]
+    pub(crate) fn call<'py>(&self, py: Python<'py>, arguments: &Arguments) -> PyResult<Bound<'py, PyAny>> {
+        let keywords = self.keywords.as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
+        let named = self.keywords.as_ref().map_or(0, |names| names.bind(py).len());
+        // SAFETY: `Py<PyAny>` is a transparent pointer, so the vector is an array of `PyObject *`, alive through the
+        // call; the last `named` of them belong to the names in the tuple. The result is a new reference or null with
+        // an exception set.
+        unsafe {
+            let result = ffi::PyObject_Vectorcall(
+                self.handler.as_ptr(),
+                arguments.as_ptr().cast(),
+                arguments.len().saturating_sub(named),
+                keywords,
+            );
+            Bound::from_owned_ptr_or_err(py, result)
+        }
+    }
+
+    /// The names of the trailing arguments that are passed by keyword.
+    pub(crate) fn keyword_names<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        self.keywords.as_ref().map_or_else(Vec::new, |names| names.bind(py).iter().collect())
+    }
+
+    /// The path's parameters by name, converted as the handler asks for them, else as text.
+    pub(crate) fn path_parameters<'py>(&self, py: Python<'py>, parameters: &[&[u8]]) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (at, name) in self.parameters.iter().enumerate() {
+            let routed = parameters.get(at).copied().unwrap_or_default();
+            let converter = self.arguments.iter().find_map(|argument| match argument {
+                Argument::Parameter { index, converter } if *index == at => Some(*converter),
+                _ => None,
+            });
+            let value = match converter.map(|converter| converter.convert(py, routed)).transpose()?.flatten() {
+                Some(value) => value,
+                None => utf8(py, &target::decode_segment(routed)).into_any(),
+            };
+            dict.set_item(name, value)?;
+        }
+        Ok(dict)
+    }
+}
+
+#[pymethods]
+impl Route {
+    #[new]
+    #[pyo3(signature = (handler, *, pattern, methods, name, drive, arguments, parameters, max_body_size, timeout, body_timeout, min_body_rate, on_disconnect))]
+    #[allow(clippy::too_many_arguments, reason = "a record with named fields; only vibora.routing constructs it")]
+    fn new(
+        py: Python<'_>,
+        handler: Py<PyAny>,
+        pattern: String,
+        methods: Vec<String>,
+        name: Py<PyString>,
+        drive: &str,
+        arguments: Vec<(String, Bound<'_, PyAny>, Option<String>)>,
+        parameters: Vec<Py<PyString>>,
+        max_body_size: u64,
+        timeout: f64,
+        body_timeout: f64,
+        min_body_rate: u64,
+        on_disconnect: &str,
+    ) -> PyResult<Self> {
+        let drive = match drive {
+            "direct" => Drive::Direct,
+            "task" => Drive::Task,
+            "thread" => Drive::Thread,
+            "inline" => Drive::Inline,
+            other => return Err(PyValueError::new_err(format!("unknown drive {other:?}"))),
+        };
+        let on_disconnect = match on_disconnect {
+            "cancel" => OnDisconnect::Cancel,
+            "finish" => OnDisconnect::Finish,
+            "auto" => OnDisconnect::Auto,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "on_disconnect must be 'cancel', 'finish' or 'auto', not {other:?}"
+                )));
+            }
+        };
+        let mut plan = Vec::with_capacity(arguments.len());
+        let mut keywords = Vec::new();
+        for (kind, value, keyword) in arguments {
+            match keyword {
+                Some(keyword) => keywords.push(keyword),
+                None if keywords.is_empty() => {}
+                None => return Err(PyValueError::new_err("positional arguments come before keyword arguments")),
+            }
+            plan.push(match kind.as_str() {
+                "request" => Argument::Request,
+                "parameter" => {
+                    let (index, converter): (usize, String) = value.extract()?;
+                    if index >= parameters.len() {
+                        return Err(PyIndexError::new_err("parameter index out of range"));
+                    }
+                    let converter = Converter::parse(&converter)
+                        .ok_or_else(|| PyValueError::new_err(format!("unknown converter {converter:?}")))?;
+                    Argument::Parameter { index, converter }
+                }
+                "constant" => Argument::Constant(value.unbind()),
+                other => return Err(PyValueError::new_err(format!("unknown argument kind {other:?}"))),
+            });
+        }
+        Ok(Self {
+            wants_request: plan.iter().any(|argument| matches!(argument, Argument::Request)),
+            handler,
+            pattern,
+            methods,
+            name,
+            drive,
+            arguments: plan,
+            keywords: if keywords.is_empty() { None } else { Some(PyTuple::new(py, keywords)?.unbind()) },
+            parameters,
+            max_body_size: if max_body_size == 0 { u64::MAX } else { max_body_size },
+            timeout: milliseconds(timeout),
+            body_timeout: milliseconds(body_timeout),
+            min_body_rate,
+            on_disconnect,
+        })
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<Route {:?} {} {}>", self.name.bind(py).to_string_lossy(), self.methods.join(","), self.pattern)
+    }
+}
+
+pyo3::create_exception!(
+    vibora,
+    RouteConflict,
+    PyValueError,
+    "Two routes that can match the same request; `existing` is the one that was there first."
+);
+
+/// The routes and the tree over them. Shared, and copied when a route is added while it is in use.
+#[derive(Default)]
+pub(crate) struct Table {
+    pub(crate) tree: router::Router,
+    pub(crate) routes: Vec<Py<Route>>,
+}
+
+/// Finds the route of a request.
+#[pyclass(frozen, module = "vibora", name = "Router")]
+#[derive(Default)]
+pub(crate) struct Router {
+    table: GilCell<Arc<Table>>,
+}
+
+impl Router {
+    /// The table as it is now. A reference count is all that is held while Python runs.
+    #[inline]
+    pub(crate) fn table(&self, py: Python<'_>) -> Arc<Table> {
+        Arc::clone(&self.table.borrow(py))
+    }
+}
+
+#[pymethods]
+impl Router {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a route.
+    fn add(&self, py: Python<'_>, route: &Bound<'_, Route>) -> PyResult<()> {
+        let this = route.get();
+        let methods: Vec<&str> = this.methods.iter().map(String::as_str).collect();
+        let mut slot = self.table.borrow(py);
+        if Arc::get_mut(&mut slot).is_none() {
+            // Requests are being served: they keep the table they have.
+            let mut copy = Table::default();
+            for (id, route) in slot.routes.iter().enumerate() {
+                let methods: Vec<&str> = route.get().methods.iter().map(String::as_str).collect();
+                copy.tree.add(&route.get().pattern, &methods, id).map_err(|_| {
+                    PyValueError::new_err("the routes changed while they were copied")
+                })?;
+                copy.routes.push(route.clone_ref(py));
+            }
+            *slot = Arc::new(copy);
+        }
+        let Some(table) = Arc::get_mut(&mut slot) else {
+            return Err(PyValueError::new_err("the routes are in use"));
+        };
+        match table.tree.add(&this.pattern, &methods, table.routes.len()) {
+            Ok(()) => {
+                table.routes.push(route.clone().unbind());
+                Ok(())
+            }
+            Err(error) => {
+                drop(slot);
+                Err(conflict(py, error, this, &methods, &self.table(py).routes))
+            }
+        }
+    }
+
+    /// The route that answers `method` on `path`, if there is one.
+    fn lookup(&self, py: Python<'_>, method: &str, path: &str) -> PyResult<Option<Py<Route>>> {
+        let table = self.table(py);
+        let path = target::decode_path(path.as_bytes()).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(match table.tree.lookup(method.as_bytes(), &path) {
+            Lookup::Found { route, .. } => table.routes.get(route).map(|route| route.clone_ref(py)),
+            Lookup::Options { .. } | Lookup::MethodNotAllowed { .. } | Lookup::NotFound => None,
+        })
+    }
+
+    /// All routes in the order of their registration.
+    #[getter]
+    fn routes(&self, py: Python<'_>) -> Vec<Py<Route>> {
+        self.table(py).routes.iter().map(|route| route.clone_ref(py)).collect()
+    }
+}
+
+fn conflict(py: Python<'_>, error: RouteError, new: &Route, methods: &[&str], routes: &[Py<Route>]) -> PyErr {
+    let (existing, method) = match error {
+        RouteError::BadPattern(message) => return PyValueError::new_err(message),
+        RouteError::Duplicate { existing, method } => (existing, method),
+        RouteError::Conflict { existing } => (existing, methods.join(", ")),
+    };
+    let Some(route) = routes.get(existing) else {
+        return PyValueError::new_err(format!("{:?} conflicts with another route", new.pattern));
+    };
+    let message = format!(
+        "{method} {:?} can match the same requests as {:?} of {:?}",
+        new.pattern,
+        route.get().pattern,
+        route.get().name.bind(py).to_string_lossy()
+    );
+    let error = RouteConflict::new_err(message);
+    match error.value(py).setattr("existing", route) {
+        Ok(()) => error,
+        Err(error) => error,
+    }
+}

@@ -1,0 +1,452 @@
+//! `Server`: what all connections of a worker share. It makes their protocol objects, runs their timers and creates
+//! the tasks that own exchanges.
+
+use std::sync::Arc;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use super::cell::GilCell;
+use super::clock;
+use super::protocol::Protocol;
+use super::route::{Router, Table};
+use crate::http::connection::Limits;
+use crate::http::date::DateCache;
+use crate::http::head::RequestHead;
+use crate::timer::TimerWheel;
+
+/// The limits of a server, from `vibora.ServerLimits`. Times in milliseconds, 0: off.
+pub(crate) struct ServerLimits {
+    pub(crate) head_timeout: u64,
+    pub(crate) keep_alive_timeout: u64,
+    /// The transport's high-water mark: bytes unsent before a response waits for its client.
+    pub(crate) write_buffer: usize,
+    /// Bytes of unread content or waiting requests before reading pauses.
+    pub(crate) read_buffer: usize,
+}
+
+/// How long a connection whose response is complete is read, so that the response survives the close.
+pub(crate) const LINGER: u64 = 2_000;
+/// How long a peer that has closed its half may wait for its response.
+pub(crate) const HALF_CLOSE: u64 = 500;
+/// How long a cancelled handler or generator may clean up.
+pub(crate) const CLEAN_UP: u64 = 5_000;
+
+struct Timers {
+    wheel: TimerWheel,
+    /// The open connections, by their key in the wheel.
+    protocols: Vec<Option<Py<Protocol>>>,
+    /// The loop's timer: its handle and when it fires.
+    handle: Option<Py<PyAny>>,
+    armed_for: u64,
+    open: usize,
+    drained: Vec<Py<PyAny>>,
+}
+
+/// What coroutines are driven with on this loop.
+struct Tasks {
+    class: Py<PyAny>,
+    /// The loop's own `create_task`, where a task factory is set: then the factory decides.
+    factory: Option<Py<PyAny>>,
+    keywords: Py<PyTuple>,
+    eager: bool,
+    enter: Py<PyAny>,
+    leave: Py<PyAny>,
+    /// The current task while a handler that cannot suspend runs. A real task, long done.
+    stand_in: Py<PyAny>,
+}
+
+/// One worker's server.
+#[pyclass(frozen, weakref, module = "vibora._core", name = "Server")]
+pub(crate) struct Server {
+    pub(crate) event_loop: Py<PyAny>,
+    router: Py<Router>,
+    on_error: Py<PyAny>,
+    pub(crate) logger: Py<PyAny>,
+    create_future: Py<PyAny>,
+    /// What every exchange's context is a copy of.
+    pub(crate) context: Py<PyAny>,
+    pub(crate) limits: ServerLimits,
+    pub(crate) http: Limits,
+    tasks: Tasks,
+    pub(crate) head: GilCell<RequestHead>,
+    date: GilCell<DateCache>,
+    /// What the running callback has encoded and not yet written. Empty between callbacks.
+    pub(crate) out: GilCell<Vec<u8>>,
+    timers: GilCell<Timers>,
+    /// The stand-in is the current task.
+    entered: GilCell<bool>,
+    stopping: GilCell<bool>,
+    pub(crate) served: GilCell<u64>,
+    pub(crate) running: GilCell<usize>,
+}
+
+fn seconds(limits: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
+    let value = limits.getattr(name)?;
+    let seconds: f64 = if value.is_none() { 0.0 } else { value.extract()? };
+    Ok(if seconds > 0.0 { ((seconds * 1000.0) as u64).max(1) } else { 0 })
+}
+
+impl Server {
+    pub(crate) fn table(&self, py: Python<'_>) -> Arc<Table> {
+        self.router.get().table(py)
+    }
+
+    pub(crate) fn is_stopping(&self, py: Python<'_>) -> bool {
+        *self.stopping.borrow(py)
+    }
+
+    pub(crate) fn new_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.create_future.bind(py).call0()
+    }
+
+    pub(crate) fn date(&self, py: Python<'_>) -> [u8; 29] {
+        *self.date.borrow(py).at(clock::unix_seconds())
+    }
+
+    /// Asks Python for the response to an error.
+    pub(crate) fn error_response<'py>(
+        &self,
+        py: Python<'py>,
+        request: Option<&Py<super::request::Request>>,
+        error: &PyErr,
+        route: Option<&Py<super::route::Route>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.on_error.bind(py).call1((request, error.value(py), route))
+    }
+
+    /// A copy of the server's context, for one exchange.
+    pub(crate) fn new_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: `context` is a context object; the result is a new reference or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(self.context.as_ptr())) }
+    }
+
+    /// Creates the task that owns an exchange. On Python 3.12 and newer it runs until it suspends before this returns.
+    pub(crate) fn create_task<'py>(
+        &self,
+        py: Python<'py>,
+        coroutine: &Bound<'py, PyAny>,
+        name: &Py<PyString>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(factory) = &self.tasks.factory {
+            let keywords = PyDict::new(py);
+            keywords.set_item("name", name)?;
+            keywords.set_item("context", context)?;
+            return factory.bind(py).call((coroutine,), Some(&keywords));
+        }
+        let eager = true.into_pyobject(py)?;
+        let arguments = [
+            coroutine.as_ptr(),
+            self.event_loop.as_ptr(),
+            name.as_ptr(),
+            context.as_ptr(),
+            eager.as_ptr(),
+        ];
+        // SAFETY: the array holds one positional argument and as many keyword arguments as `keywords` has names (the
+        // last, `eager_start`, only where it is named); all are alive through the call. The result is a new reference
+        // or null with an exception set.
+        unsafe {
+            let task = ffi::PyObject_Vectorcall(
+                self.tasks.class.as_ptr(),
+                arguments.as_ptr(),
+                1,
+                self.tasks.keywords.as_ptr(),
+            );
+            Bound::from_owned_ptr_or_err(py, task)
+        }
+    }
+
+    /// Whether a created task has run already when `create_task` returns.
+    pub(crate) fn is_eager(&self) -> bool {
+        self.tasks.eager
+    }
+
+    /// Makes the stand-in the current task, unless it is, or another task is.
+    pub(crate) fn enter(&self, py: Python<'_>) {
+        if !*self.entered.borrow(py) {
+            let entered = self.tasks.enter.bind(py).call1((&self.event_loop, &self.tasks.stand_in)).is_ok();
+            *self.entered.borrow(py) = entered;
+        }
+    }
+
+    /// Undoes `enter`.
+    pub(crate) fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        if std::mem::take(&mut *self.entered.borrow(py)) {
+            self.tasks.leave.bind(py).call1((&self.event_loop, &self.tasks.stand_in))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn call_soon(&self, py: Python<'_>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        let keywords = PyDict::new(py);
+        keywords.set_item("context", &self.context)?;
+        self.event_loop.bind(py).call_method("call_soon", (callback,), Some(&keywords)).map(drop)
+    }
+
+    /// Logs to `vibora`, at the level that `level` names.
+    pub(crate) fn log(&self, py: Python<'_>, level: &str, message: &str, error: Option<&PyErr>) {
+        let logged = (|| {
+            let keywords = PyDict::new(py);
+            if let Some(error) = error {
+                keywords.set_item("exc_info", error.value(py))?;
+            }
+            self.logger.bind(py).call_method(level, ("%s", message), Some(&keywords)).map(drop)
+        })();
+        if let Err(error) = logged {
+            error.write_unraisable(py, Some(self.logger.bind(py)));
+        }
+    }
+
+    // ---- connections and their timers
+
+    pub(crate) fn open(&self, py: Python<'_>, protocol: Py<Protocol>) -> u32 {
+        let mut timers = self.timers.borrow(py);
+        let key = timers.wheel.register();
+        let at = key as usize;
+        if timers.protocols.len() <= at {
+            timers.protocols.resize_with(at + 1, || None);
+        }
+        if let Some(slot) = timers.protocols.get_mut(at) {
+            *slot = Some(protocol);
+        }
+        timers.open += 1;
+        key
+    }
+
+    /// The connection is gone and its exchange has ended.
+    pub(crate) fn closed(&self, py: Python<'_>, key: u32) -> PyResult<()> {
+        let (protocol, handle, waiters) = {
+            let mut timers = self.timers.borrow(py);
+            let Some(protocol) = timers.protocols.get_mut(key as usize).and_then(Option::take) else {
+                return Ok(());
+            };
+            timers.wheel.release(key);
+            timers.open -= 1;
+            if timers.open > 0 {
+                (protocol, None, Vec::new())
+            } else {
+                timers.armed_for = u64::MAX;
+                (protocol, timers.handle.take(), std::mem::take(&mut timers.drained))
+            }
+        };
+        drop(protocol);
+        if let Some(handle) = handle {
+            handle.bind(py).call_method0("cancel")?;
+        }
+        for waiter in waiters {
+            settle(waiter.bind(py))?;
+        }
+        Ok(())
+    }
+
+    /// The connection's earliest deadline has moved forward.
+    pub(crate) fn schedule(slf: &Bound<'_, Self>, key: u32, deadline: u64) -> PyResult<()> {
+        slf.get().timers.borrow(slf.py()).wheel.schedule(key, deadline);
+        Self::arm(slf)
+    }
+
+    /// Sees to it that the loop's timer fires when the wheel needs it, if at all.
+    fn arm(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (wakeup, old) = {
+            let mut timers = this.timers.borrow(py);
+            match timers.wheel.next_wakeup() {
+                Some(wakeup) if wakeup < timers.armed_for => {
+                    timers.armed_for = wakeup;
+                    (wakeup, timers.handle.take())
+                }
+                Some(_) | None => return Ok(()),
+            }
+        };
+        if let Some(old) = old {
+            old.bind(py).call_method0("cancel")?;
+        }
+        // One millisecond more than the coarse clock may lag, so that the timer does not fire into the past.
+        let delay = (wakeup.saturating_sub(clock::monotonic_ms()) + 5) as f64 / 1000.0;
+        let tick = slf.getattr(pyo3::intern!(py, "_tick"))?;
+        let handle = this.event_loop.bind(py).call_method1(pyo3::intern!(py, "call_later"), (delay, tick))?;
+        this.timers.borrow(py).handle = Some(handle.unbind());
+        Ok(())
+    }
+
+    fn open_protocols(&self, py: Python<'_>) -> Vec<Py<Protocol>> {
+        self.timers.borrow(py).protocols.iter().flatten().map(|protocol| protocol.clone_ref(py)).collect()
+    }
+}
+
+/// Completes a future unless somebody has cancelled it.
+pub(crate) fn settle(future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if !future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
+    }
+    Ok(())
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    #[pyo3(signature = (event_loop, router, *, on_error, limits, logger))]
+    fn new(
+        py: Python<'_>,
+        event_loop: Bound<'_, PyAny>,
+        router: Py<Router>,
+        on_error: Py<PyAny>,
+        limits: &Bound<'_, PyAny>,
+        logger: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let asyncio = py.import("asyncio")?;
+        let eager = py.version_info() >= (3, 12);
+        let factory = event_loop.call_method0("get_task_factory")?;
+        let factory =
+            if factory.is_none() { None } else { Some(event_loop.getattr("create_task")?.unbind()) };
+        let names: &[&str] =
+            if eager { &["loop", "name", "context", "eager_start"] } else { &["loop", "name", "context"] };
+        let keywords = PyDict::new(py);
+        keywords.set_item("loop", &event_loop)?;
+        keywords.set_item("name", "vibora")?;
+        let coroutine = py.import("vibora._driving")?.call_method0("stand_in")?;
+        let stand_in = asyncio.getattr("Task")?.call((coroutine,), Some(&keywords))?;
+        // SAFETY: the result is a new reference or null with an exception set.
+        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
+        let mut http = Limits::default();
+        http.head.max_request_line = limits.getattr("max_request_line")?.extract()?;
+        http.head.max_head = limits.getattr("max_headers_size")?.extract()?;
+        http.head.max_fields = limits.getattr("max_header_fields")?.extract()?;
+        Ok(Self {
+            create_future: event_loop.getattr("create_future")?.unbind(),
+            event_loop: event_loop.unbind(),
+            router,
+            on_error,
+            logger,
+            context: context.unbind(),
+            limits: ServerLimits {
+                head_timeout: seconds(limits, "head_timeout")?,
+                keep_alive_timeout: seconds(limits, "keep_alive_timeout")?,
+                write_buffer: limits.getattr("write_buffer")?.extract()?,
+                read_buffer: limits.getattr("read_buffer")?.extract()?,
+            },
+            http,
+            tasks: Tasks {
+                class: asyncio.getattr("Task")?.unbind(),
+                factory,
+                keywords: PyTuple::new(py, names)?.unbind(),
+                eager,
+                enter: py.import("asyncio.tasks")?.getattr("_enter_task")?.unbind(),
+                leave: py.import("asyncio.tasks")?.getattr("_leave_task")?.unbind(),
+                stand_in: stand_in.unbind(),
+            },
+            head: GilCell::default(),
+            date: GilCell::new(DateCache::new()),
+            out: GilCell::default(),
+            timers: GilCell::new(Timers {
+                wheel: TimerWheel::new(clock::monotonic_ms()),
+                protocols: Vec::new(),
+                handle: None,
+                armed_for: u64::MAX,
+                open: 0,
+                drained: Vec::new(),
+            }),
+            entered: GilCell::new(false),
+            stopping: GilCell::new(false),
+            served: GilCell::new(0),
+            running: GilCell::new(0),
+        })
+    }
+
+    /// A protocol object for a new connection: the factory for `loop.create_server`.
+    fn protocol(slf: Py<Self>) -> Protocol {
+        Protocol::new(slf)
+    }
+
+    /// Connections that are open, or whose handler still runs.
+    #[getter]
+    fn connections(&self, py: Python<'_>) -> usize {
+        self.timers.borrow(py).open
+    }
+
+    /// Exchanges whose handler or stream is running in a task.
+    #[getter]
+    fn exchanges(&self, py: Python<'_>) -> usize {
+        *self.running.borrow(py)
+    }
+
+    /// Responses that have been made.
+    #[getter]
+    fn requests(&self, py: Python<'_>) -> u64 {
+        *self.served.borrow(py)
+    }
+
+    /// Whether the shutdown has begun.
+    #[getter]
+    fn stopping(&self, py: Python<'_>) -> bool {
+        self.is_stopping(py)
+    }
+
+    /// Closes idle connections now; the others close after their current response.
+    fn begin_shutdown(&self, py: Python<'_>) -> PyResult<()> {
+        *self.stopping.borrow(py) = true;
+        for protocol in self.open_protocols(py) {
+            protocol.get().begin_shutdown(py)?;
+        }
+        Ok(())
+    }
+
+    /// A future that is done when no connection is left.
+    fn drained<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.new_future(py)?;
+        if self.timers.borrow(py).open == 0 {
+            settle(&future)?;
+        } else {
+            self.timers.borrow(py).drained.push(future.clone().unbind());
+        }
+        Ok(future)
+    }
+
+    /// Cancels all handlers and streams that run. Returns how many.
+    fn cancel_exchanges(&self, py: Python<'_>) -> PyResult<usize> {
+        let mut cancelled = 0;
+        for protocol in self.open_protocols(py) {
+            cancelled += usize::from(protocol.get().cancel_for_shutdown(py)?);
+        }
+        Ok(cancelled)
+    }
+
+    /// Resets all connections. Returns how many.
+    fn abort_connections(&self, py: Python<'_>) -> PyResult<usize> {
+        let mut aborted = 0;
+        for protocol in self.open_protocols(py) {
+            aborted += usize::from(protocol.get().abort_for_shutdown(py)?);
+        }
+        Ok(aborted)
+    }
+
+    /// The loop's timer has fired.
+    fn _tick(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let now = clock::monotonic_ms();
+        let due: Vec<Py<Protocol>> = {
+            let mut timers = this.timers.borrow(py);
+            timers.handle = None;
+            timers.armed_for = u64::MAX;
+            let mut fired = Vec::new();
+            timers.wheel.expire(now, &mut fired);
+            fired
+                .iter()
+                .filter_map(|key| timers.protocols.get(*key as usize)?.as_ref().map(|protocol| protocol.clone_ref(py)))
+                .collect()
+        };
+        for protocol in due {
+            Protocol::timer_fired(protocol.bind(py), now)?;
+        }
+        Self::arm(slf)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<Server connections={} exchanges={}>", self.connections(py), self.exchanges(py))
+    }
+}
