@@ -31,7 +31,7 @@ help:  ## list the commands
 # --- set-up ----------------------------------------------------------------------------------------------------------
 
 tools:  ## check that Python and Rust are there and recent enough
-	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+	@"$(PYTHON)" -c '' >/dev/null 2>&1 || { \
 		echo "vibora: $(PYTHON) was not found: install Python 3.11 or newer (https://www.python.org), or name one with make PYTHON=..." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "vibora: $$("$(PYTHON)" --version 2>&1) is too old: install Python 3.11 or newer, or name one with make PYTHON=python3.12" >&2; exit 1; }
