@@ -7,12 +7,12 @@
 //!
 //! Segments are compared from the left: literal text before text with a parameter in it (the one with more text first)
 //! before a parameter on its own before `<*rest>`. The order of registration does not matter. Two patterns that could
-//! match the same path and are equal in that order are refused. A path whose best pattern lacks the method goes to the next
-//! pattern that has it: `GET /users/me` does not hide `DELETE /users/<id>`. Only when none has it the answer is 405, and
-//! `allow` lists the methods of all of them (RFC 9110 §10.2.1).
+//! match the same path and are equal in that order are refused. A path whose best pattern lacks the method goes to the
+//! next pattern that has it: `GET /users/me` does not hide `DELETE /users/<id>`. Only when none has it the answer is
+//! 405, and `allow` lists the methods of all of them (RFC 9110 §10.2.1).
 //!
 //! Patterns without a parameter are found by a hash of the whole path, the others in a tree of segments. Both compare
-//! bytes, so a path that is not UTF-8 matches like any other, and reaches the handler's parameter as it was sent.
+//! bytes: a path that is not UTF-8 matches like any other, and its parameters are the client's bytes.
 //!
 //! Not here: decoding ([`target`](crate::http::target)), `OPTIONS *`, trailing slashes.
 
@@ -579,8 +579,8 @@ impl Node {
     }
 }
 
-/// A hash for paths: multiply and rotate, eight bytes at a time (as rustc's `FxHash`). The keys are the application's own,
-/// so a client can choose which of them it collides with, but not make them collide.
+/// A hash for paths: multiply and rotate, eight bytes at a time (as rustc's `FxHash`). The keys are the application's
+/// own: a client can choose which of them its path collides with, but cannot make them collide with each other.
 #[derive(Clone, Copy, Debug, Default)]
 struct PathHasher(u64);
 

@@ -35,8 +35,8 @@ pub(super) fn literal_path(segments: &[Segment]) -> Option<Box<[u8]>> {
     Some(path.into())
 }
 
-/// Whether two patterns can match the same path while neither is more specific: the first segment they differ in has text
-/// on different sides of the parameter, as in `/a<x>` and `/<x>b`.
+/// Whether two patterns can match the same path while neither is more specific: the first segment they differ in has
+/// text on different sides of the parameter, as in `/a<x>` and `/<x>b`.
 pub(super) fn is_ambiguous(left: &[Segment], right: &[Segment]) -> bool {
     let Some((
         Segment::Affixed { prefix, suffix },
