@@ -1,7 +1,7 @@
 //! One hashed timer wheel per worker: all deadlines of all its connections. Time is an argument, never read.
 //!
-//! A deadline belongs to the tick (64 ms) it falls into, a tick to slot `tick % 512`: one turn is 32.8 s, and a slot can
-//! hold ticks of several turns. Each slot is a doubly linked list through the entries, so scheduling and cancelling are
+//! A deadline belongs to the tick (64 ms) it falls into, a tick to slot `tick % 512`: one turn is 32.8 s, and a slot
+//! can hold ticks of several turns. Each slot is a doubly linked list through the entries, so scheduling and cancelling are
 //! O(1), and rescheduling within the same tick (the usual case on a busy connection) is one store. Each slot knows its
 //! earliest tick and how many entries that tick has, so that entries of later turns neither wake the loop nor are
 //! looked at until their turn comes.
@@ -172,8 +172,8 @@ impl TimerWheel {
             .map(|entry| entry.deadline)
     }
 
-    /// When to call [`expire`](Self::expire): not before the earliest deadline and less than 64 ms after it (or after the
-    /// clock, for deadlines in the past). `None` when nothing is scheduled.
+    /// When to call [`expire`](Self::expire): not before the earliest deadline and less than 64 ms after it (or after
+    /// the clock, for deadlines in the past). `None` when nothing is scheduled.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<u64> {
         let start = slot_of(self.current);

@@ -1,8 +1,8 @@
 //! The header and trailer sections as a value: an ordered multi-map of field lines (RFC 9110 §5).
 //!
 //! Names keep the case they were given in and are looked up case-insensitively (RFC 9110 §5.1). Lines of the same name
-//! keep their order (§5.3). The backing bytes are the lines exactly as they go on the wire, one after the other, so that
-//! encoding a map that holds nothing the connection must decide itself is a single copy.
+//! keep their order (§5.3). The backing bytes are the lines exactly as they go on the wire, one after the other, so
+//! that encoding a map that holds nothing the connection must decide itself is a single copy.
 
 use std::fmt;
 use std::ops::Range;

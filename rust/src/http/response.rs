@@ -1,7 +1,7 @@
 //! Response bytes: status line, header section, interim responses, chunked coding (RFC 9112 §4, §5, §7.1).
 //!
-//! The caller (the connection) decides how the body is framed and whether the connection persists; nothing an application
-//! puts in its header fields can change that. Fields of the application that would are left out, see [`encode_head`].
+//! The caller (the connection) decides how the body is framed and whether the connection persists; nothing an
+//! application puts in its header fields can change that: fields that would are left out, see [`encode_head`].
 //! Everything is appended to the caller's buffer: the only allocation is that buffer's growth.
 
 use crate::http::fields::{FieldMap, KnownFields};
@@ -155,8 +155,8 @@ statuses! {
 /// `keep-alive`, `proxy-connection` and `te` are never copied: framing and persistence are the connection's to decide.
 /// With an `upgrade` field the `upgrade` connection option is sent (RFC 9110 §7.8).
 ///
-/// 1xx and 204 never carry a framing field (RFC 9110 §8.6, RFC 9112 §6.1), 1xx no date, and 1xx, 204 and 304 no default
-/// content type.
+/// 1xx and 204 never carry a framing field (RFC 9110 §8.6, RFC 9112 §6.1), 1xx no date, and 1xx, 204 and 304 no
+/// default content type.
 pub fn encode_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     let status = status_code(head.status);
     let interim = status < 200;
