@@ -237,6 +237,8 @@ def main() -> None:
     with ExitStack() as stack:
         running = start(servers, stack, options.server_core, report)
         good = check_answers(running, [WORKLOADS[name] for name in options.workloads], report)
+        if not good:
+            give_up("nothing is left to measure")
         estimate = len(good) * options.rounds * (options.seconds + measure.WARM_UP + 0.2)
         print(f"{len(good)} pairs, {options.rounds} rounds: about {estimate / 60:.0f} minutes", flush=True)
         measure_all(options, running, good, report)
