@@ -18,6 +18,16 @@ pub(crate) fn vibora_error<'py>(py: Python<'py>, class: &str, args: impl PyCallA
         .map_or_else(|error| error, PyErr::from_value)
 }
 
+/// The exception object of `error`, with its traceback attached (before Python 3.12 the two are apart).
+pub(crate) fn exception<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
+    let value = error.value(py);
+    if let Some(traceback) = error.traceback(py) {
+        // SAFETY: an exception and a traceback, both live. It fails only for other types, and then changes nothing.
+        unsafe { pyo3::ffi::PyException_SetTraceback(value.as_ptr(), traceback.as_ptr()) };
+    }
+    value.clone().into_any()
+}
+
 /// Whether `error` is an `asyncio.CancelledError`.
 pub(crate) fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

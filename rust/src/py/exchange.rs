@@ -20,7 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::cell::GilCell;
-use super::errors::{is_cancelled, vibora_error};
+use super::errors::{exception, is_cancelled, vibora_error};
 use super::headers::type_name;
 use super::protocol::{Cancelled, Protocol, exit_request, not_a_response};
 use super::request::Request;
@@ -127,7 +127,7 @@ fn poll(py: Python<'_>, awaitable: &Py<PyAny>, resume: Resume) -> Polled {
         Resume::Throw(error) => {
             let awaitable = awaitable.bind(py);
             match awaitable.getattr_opt(pyo3::intern!(py, "throw")) {
-                Ok(Some(throw)) => match throw.call1((error.value(py),)) {
+                Ok(Some(throw)) => match throw.call1((exception(py, &error),)) {
                     Ok(yielded) => Polled::Yielded(yielded.unbind()),
                     Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
                         match error.value(py).getattr(pyo3::intern!(py, "value")) {

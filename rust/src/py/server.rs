@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::cell::GilCell;
 use super::clock;
+use super::errors::exception;
 use super::protocol::Protocol;
 use super::route::{Router, Table};
 use crate::http::connection::Limits;
@@ -50,7 +51,6 @@ struct Tasks {
     /// The loop's own `create_task`, where a task factory is set: then the factory decides.
     factory: Option<Py<PyAny>>,
     keywords: Py<PyTuple>,
-    eager: bool,
     enter: Py<PyAny>,
     leave: Py<PyAny>,
     /// The current task while a handler that cannot suspend runs. A real task, long done.
@@ -113,7 +113,7 @@ impl Server {
         error: &PyErr,
         route: Option<&Py<super::route::Route>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.on_error.bind(py).call1((request, error.value(py), route))
+        self.on_error.bind(py).call1((request, exception(py, error), route))
     }
 
     /// A copy of the server's context, for one exchange.
@@ -158,11 +158,6 @@ impl Server {
         }
     }
 
-    /// Whether a created task has run already when `create_task` returns.
-    pub(crate) fn is_eager(&self) -> bool {
-        self.tasks.eager
-    }
-
     /// Makes the stand-in the current task, unless it is, or another task is.
     pub(crate) fn enter(&self, py: Python<'_>) {
         if !*self.entered.borrow(py) {
@@ -190,7 +185,7 @@ impl Server {
         let logged = (|| {
             let keywords = PyDict::new(py);
             if let Some(error) = error {
-                keywords.set_item("exc_info", error.value(py))?;
+                keywords.set_item("exc_info", exception(py, error))?;
             }
             self.logger.bind(py).call_method(level, ("%s", message), Some(&keywords)).map(drop)
         })();
@@ -334,7 +329,6 @@ impl Server {
                 class: asyncio.getattr("Task")?.unbind(),
                 factory,
                 keywords: PyTuple::new(py, names)?.unbind(),
-                eager,
                 enter: py.import("asyncio.tasks")?.getattr("_enter_task")?.unbind(),
                 leave: py.import("asyncio.tasks")?.getattr("_leave_task")?.unbind(),
                 stand_in: stand_in.unbind(),
