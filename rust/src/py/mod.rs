@@ -14,6 +14,7 @@
 
 mod cell;
 mod clock;
+mod construct;
 mod errors;
 mod exchange;
 mod headers;
@@ -62,6 +63,7 @@ mod _core {
                 ));
             }
         }
+        super::construct::install_all(module.py());
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("__build__", if cfg!(debug_assertions) { "debug" } else { "release" })
     }

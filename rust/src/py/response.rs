@@ -138,7 +138,7 @@ fn check_cookie(cookie: &Bound<'_, PyAny>) -> PyResult<()> {
         .map_err(|error| PyValueError::new_err(format!("cookie {:?}: {error}", String::from_utf8_lossy(&line))))
 }
 
-type Optional<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
+pub(crate) type Optional<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
 
 /// The arguments that all responses share, read into their parts.
 fn read_common(
@@ -384,7 +384,7 @@ response_class!(
     }
 );
 
-fn text_parts(
+pub(crate) fn text_parts(
     _py: Python<'_>,
     content: Optional<'_, '_>,
     status: Optional<'_, '_>,
@@ -394,7 +394,7 @@ fn text_parts(
     plain_parts(TEXT, content, status, headers, cookies)
 }
 
-fn html_parts(
+pub(crate) fn html_parts(
     _py: Python<'_>,
     content: Optional<'_, '_>,
     status: Optional<'_, '_>,
@@ -413,7 +413,7 @@ fn orjson(py: Python<'_>) -> PyResult<&'static (Py<PyAny>, Py<PyAny>)> {
     })
 }
 
-fn json_parts(
+pub(crate) fn json_parts(
     py: Python<'_>,
     content: &Bound<'_, PyAny>,
     status: Optional<'_, '_>,
