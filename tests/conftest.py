@@ -1,0 +1,322 @@
+"""Fixtures: a real server on a port of its own, and a raw socket that talks to it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import pytest
+import uvloop
+
+from vibora import Vibora
+from vibora.server import Server
+
+#: Seconds that anything in a test may take before the test fails. Nothing waits for it on the way to success.
+PATIENCE = 10.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response as it came over the wire."""
+
+    version: str
+    status: int
+    reason: str
+    headers: list[tuple[str, str]]
+    content: bytes
+    chunks: list[bytes] = field(default_factory=list)
+
+    def get(self, name: str) -> str | None:
+        """Return the only value of a header field; None when there is none."""
+        values = self.get_all(name)
+        assert len(values) <= 1, f"{name} comes {len(values)} times: {values}"
+        return values[0] if values else None
+
+    def get_all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+
+class Peer:
+    """A client that says exactly what a test tells it to, and shows exactly what comes back."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.unread = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def receive(self) -> bytes:
+        """Return some bytes; none at the end of the stream."""
+        if self.unread:
+            data, self.unread = self.unread, b""
+            return data
+        return self.sock.recv(65536)
+
+    def read_until(self, marker: bytes) -> bytes:
+        """Return what comes up to and with the marker."""
+        while marker not in self.unread:
+            data = self.sock.recv(65536)
+            if not data:
+                raise EOFError(f"the connection ended before {marker!r}, after {self.unread!r}")
+            self.unread += data
+        found, _, self.unread = self.unread.partition(marker)
+        return found + marker
+
+    def read_exactly(self, size: int) -> bytes:
+        while len(self.unread) < size:
+            data = self.sock.recv(65536)
+            if not data:
+                raise EOFError(f"the connection ended {size - len(self.unread)} bytes early, after {self.unread!r}")
+            self.unread += data
+        found, self.unread = self.unread[:size], self.unread[size:]
+        return found
+
+    def read_to_end(self) -> bytes:
+        """Return everything up to the end of the stream."""
+        pieces = [self.unread]
+        self.unread = b""
+        while data := self.sock.recv(65536):
+            pieces.append(data)
+        return b"".join(pieces)
+
+    def read_head(self) -> Answer:
+        """Return the head of a response, without its content."""
+        status_line, *lines = self.read_until(b"\r\n\r\n")[:-4].decode("latin-1").split("\r\n")
+        version, status, reason = status_line.split(" ", 2)
+        headers = [(name, value.strip(" ")) for name, _, value in (line.partition(":") for line in lines)]
+        return Answer(version, int(status), reason, headers, b"")
+
+    def read_chunk(self) -> bytes:
+        """Return the data of one chunk; none for the last one, whose trailer section is read too (RFC 9112 §7.1)."""
+        size = int(self.read_until(b"\r\n")[:-2].partition(b";")[0], 16)
+        if size == 0:
+            while self.read_until(b"\r\n") != b"\r\n":
+                pass
+            return b""
+        data = self.read_exactly(size + 2)
+        assert data.endswith(b"\r\n"), data
+        return data[:-2]
+
+    def read_answer(self, method: str = "GET") -> Answer:
+        """Return a whole final response to a request of the method (RFC 9112 §6.3)."""
+        head = self.read_head()
+        chunks: list[bytes] = []
+        length = head.get("content-length")
+        if method == "HEAD" or head.status in (204, 304) or head.status < 200:
+            content = b""
+        elif head.get("transfer-encoding") == "chunked":
+            chunks = list(iter(self.read_chunk, b""))
+            content = b"".join(chunks)
+        elif length is not None:
+            content = self.read_exactly(int(length))
+        else:
+            content = self.read_to_end()
+        return Answer(head.version, head.status, head.reason, head.headers, content, chunks)
+
+    def ask(
+        self, target: str = "/", method: str = "GET", headers: Sequence[tuple[str, str]] = (), content: bytes = b""
+    ) -> Answer:
+        """Send a request, and return the response."""
+        lines = [f"{method} {target} HTTP/1.1", "Host: test", *(f"{name}: {value}" for name, value in headers)]
+        if content:
+            lines.append(f"Content-Length: {len(content)}")
+        self.send("\r\n".join([*lines, "", ""]).encode("latin-1") + content)
+        return self.read_answer(method)
+
+    def is_closed(self) -> bool:
+        """Return whether the server has closed the connection; wait for it if it has not yet."""
+        try:
+            return self.receive() == b""
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def half_close(self) -> None:
+        """Send no more, and go on reading."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Go away with an RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+
+class Served:
+    """An app that is being served by a thread of its own."""
+
+    def __init__(self, app: Vibora, loop_factory: Callable[[], asyncio.AbstractEventLoop], options: Any) -> None:
+        self.app = app
+        self.log: list[logging.LogRecord] = []
+        self._logger = logging.getLogger("vibora")
+        self._handler = logging.Handler()
+        self._handler.emit = self.log.append  # type: ignore[method-assign]
+        self._logger.addHandler(self._handler)
+        started: Future[Server] = Future()
+
+        async def main() -> None:
+            try:
+                server = await app.start(port=0, **options)
+            except BaseException as error:  # it belongs to the test
+                started.set_exception(error)
+                return
+            self.loop = asyncio.get_running_loop()
+            started.set_result(server)
+            await server.wait_stopped()
+
+        def run() -> None:
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                runner.run(main())
+
+        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread.start()
+        self.server = started.result(PATIENCE)
+        self.host, self.port, self.url = self.server.host, self.server.port, self.server.url
+
+    @property
+    def errors(self) -> list[logging.LogRecord]:
+        return [record for record in self.log if record.levelno >= logging.ERROR]
+
+    def connect(self, patience: float = PATIENCE) -> Peer:
+        """Return a new connection; whatever it waits for fails after so many seconds."""
+        return Peer(socket.create_connection((self.host, self.port), timeout=patience))
+
+    def ask(
+        self, target: str = "/", method: str = "GET", headers: Sequence[tuple[str, str]] = (), content: bytes = b""
+    ) -> Answer:
+        """Send a request over a new connection, and return the response."""
+        with self.connect() as peer:
+            return peer.ask(target, method, headers, content)
+
+    def run(self, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function in the loop of the server."""
+        return asyncio.run_coroutine_threadsafe(job(), self.loop).result(PATIENCE)
+
+    def stop(self) -> None:
+        self.server.shutdown(hurry=True)
+        self.thread.join(PATIENCE)
+        self._logger.removeHandler(self._handler)
+        assert not self.thread.is_alive(), "the server did not stop"
+
+
+class Serve(Protocol):
+    """The fixture `serve`."""
+
+    def __call__(self, app: Vibora, **options: Any) -> Served: ...
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}[request.param]
+
+
+@pytest.fixture
+def serve(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Serve]:
+    """Serve an app on a free port, once on each event loop; stop it when the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def start(app: Vibora, **options: Any) -> Served:
+            served = Served(app, loop_factory, options)
+            stack.callback(served.stop)
+            return served
+
+        yield start
+
+
+class Program:
+    """A `vibora` command that runs."""
+
+    def __init__(self, arguments: Sequence[str], directory: Path, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=directory,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.read: list[str] = []
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def read_until(self, part: str) -> str:
+        """Return the line of stderr that has the part, once it is there."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.read.append(line)
+            if part in line:
+                return line
+        raise EOFError(f"no line has {part!r}: {''.join(self.read)}")
+
+    def port(self) -> int:
+        """Return the port that it serves on, once it does."""
+        return int(self.read_until("serving").partition("http://")[2].split(" ")[0].rpartition(":")[2])
+
+    def connect(self, port: int) -> Peer:
+        return Peer(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> tuple[int, str]:
+        """Return the exit code and all of stderr, once it has ended."""
+        _, rest = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, "".join(self.read) + rest
+
+    def children(self) -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, 9)
+        self.process.communicate()
+
+
+class Start(Protocol):
+    """The fixture `program`."""
+
+    def __call__(self, *arguments: str, code: str = "", **environment: str) -> Program: ...
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Start]:
+    """Run Python with some arguments in a directory that has `app.py`; kill what is left when the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str, code: str = "", **environment: str) -> Program:
+            if code:
+                (tmp_path / "app.py").write_text(code)
+            process = Program(arguments, tmp_path, environment)
+            stack.callback(process.kill)
+            return process
+
+        yield start
