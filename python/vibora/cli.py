@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace) -> None:
         debug=options.debug,
         target=options.target if ":" in options.target else f"{options.target}:{targets.DEFAULT_NAME}",
         log_level=options.log_level,
-        spelling="--{} ",
+        spelling="--{}",
     )
     run(app, settings)
 

@@ -62,7 +62,6 @@ class Server:
             on_error=functools.partial(answer_error, debug=debug),
             limits=limits,
             logger=logger,
-            debug=debug,
         )
 
     @classmethod
