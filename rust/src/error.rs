@@ -72,9 +72,9 @@ pub enum ProtocolError {
     TransferEncodingWithContentLength,
     /// `Transfer-Encoding` in an HTTP/1.0 request.
     TransferEncodingInHttp10,
-    /// `Transfer-Encoding` is malformed, or applies chunked more than once or with parameters.
+    /// `Transfer-Encoding` is malformed, does not end in chunked, or applies it more than once or with parameters.
     InvalidTransferEncoding,
-    /// A transfer coding other than chunked.
+    /// A transfer coding other than chunked, under chunked.
     UnsupportedTransferCoding,
 
     /// The chunk-size is not 1 to 16 hexadecimal digits.
@@ -154,7 +154,7 @@ impl ProtocolError {
             DuplicateContentLength => (400, "RFC 9112 §6.3", "more than one content-length"),
             TransferEncodingWithContentLength => (400, "RFC 9112 §6.1", "both transfer-encoding and content-length"),
             TransferEncodingInHttp10 => (400, "RFC 9112 §6.1", "transfer-encoding in an http/1.0 request"),
-            InvalidTransferEncoding => (400, "RFC 9112 §6.1", "the transfer-encoding is malformed"),
+            InvalidTransferEncoding => (400, "RFC 9112 §6.3", "chunked is not the final transfer coding, or is malformed"),
             UnsupportedTransferCoding => (501, "RFC 9112 §6.1", "a transfer coding other than chunked"),
 
             InvalidChunkSize => (400, "RFC 9112 §7.1", "the chunk size is not 1 to 16 hexadecimal digits"),

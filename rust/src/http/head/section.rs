@@ -183,6 +183,7 @@ fn parse_content_length(value: &[u8]) -> Result<u64, ProtocolError> {
 #[cold]
 fn refuse_transfer_encoding(bytes: &[u8], fields: &[Field]) -> ProtocolError {
     let mut chunked = 0;
+    let mut chunked_is_final = false;
     for field in fields {
         if !field
             .name
@@ -199,19 +200,22 @@ fn refuse_transfer_encoding(bytes: &[u8], fields: &[Field]) -> ProtocolError {
         {
             let name = coding.get(..grammar::token_len(coding)).unwrap_or_default();
             let after = grammar::trim_ows(coding.get(name.len()..).unwrap_or_default());
-            match (name.eq_ignore_ascii_case(b"chunked"), after) {
+            chunked_is_final = name.eq_ignore_ascii_case(b"chunked");
+            match (chunked_is_final, after) {
                 (true, []) => chunked += 1,
                 (false, [] | [b';', ..]) if !name.is_empty() => {}
                 _ => return ProtocolError::InvalidTransferEncoding,
             }
         }
     }
-    // RFC 9112 §6.1: "A sender MUST NOT apply the chunked transfer coding more than once to a message body", and "A
-    // server that receives a request message with a transfer coding it does not understand SHOULD respond with 501".
-    if chunked > 1 {
-        ProtocolError::InvalidTransferEncoding
-    } else {
+    // RFC 9112 §6.3: "If a Transfer-Encoding header field is present in a request and the chunked transfer coding is not
+    // the final encoding [...] the server MUST respond with the 400 (Bad Request) status code"; §6.1: "A sender MUST NOT
+    // apply the chunked transfer coding more than once to a message body", and "A server that receives a request message
+    // with a transfer coding it does not understand SHOULD respond with 501".
+    if chunked_is_final && chunked == 1 {
         ProtocolError::UnsupportedTransferCoding
+    } else {
+        ProtocolError::InvalidTransferEncoding
     }
 }
 
@@ -333,11 +337,13 @@ mod tests {
             ("Transfer-Encoding: chunked\r\nTransfer-Encoding:\r\n", Err(E::InvalidTransferEncoding)),
             ("Transfer-Encoding: chunked, gzip, chunked\r\n", Err(E::InvalidTransferEncoding)),
             ("Transfer-Encoding: gzip, chunked\r\n", Err(E::UnsupportedTransferCoding)),
-            ("Transfer-Encoding: chunked, gzip\r\n", Err(E::UnsupportedTransferCoding)),
-            ("Transfer-Encoding: identity\r\n", Err(E::UnsupportedTransferCoding)),
-            ("Transfer-Encoding: xchunked\r\n", Err(E::UnsupportedTransferCoding)),
-            ("Transfer-Encoding: gzip;a=b\r\n", Err(E::UnsupportedTransferCoding)),
+            ("Transfer-Encoding: chunked, gzip\r\n", Err(E::InvalidTransferEncoding)),
+            ("Transfer-Encoding: identity\r\n", Err(E::InvalidTransferEncoding)),
+            ("Transfer-Encoding: xchunked\r\n", Err(E::InvalidTransferEncoding)),
+            ("Transfer-Encoding: gzip;a=b\r\n", Err(E::InvalidTransferEncoding)),
+            ("Transfer-Encoding: gzip;a=b, chunked\r\n", Err(E::UnsupportedTransferCoding)),
             ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Err(E::UnsupportedTransferCoding)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n", Err(E::InvalidTransferEncoding)),
             ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", Err(E::TransferEncodingWithContentLength)),
             ("Transfer-Encoding: identity\r\nContent-Length: 3\r\n", Err(E::TransferEncodingWithContentLength)),
             ("Transfer-Encoding:\r\nContent-Length: x\r\n", Err(E::TransferEncodingWithContentLength)),
