@@ -19,7 +19,7 @@ import pytest
 import uvloop
 
 from vibora import Vibora
-from vibora.server import Server
+from vibora.server import Server  # noqa: TC001  what `Served` shows
 
 #: Seconds that anything in a test may take before the test fails. Nothing waits for it on the way to success.
 PATIENCE = 10.0
@@ -168,26 +168,33 @@ class Peer:
         self.sock.close()
 
 
+class Log(logging.Handler):
+    """A handler that keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 class Served:
     """An app that is being served by a thread of its own."""
 
     def __init__(self, app: Vibora, loop_factory: Callable[[], asyncio.AbstractEventLoop], options: Any) -> None:
         self.app = app
-        self.log: list[logging.LogRecord] = []
-        self._logger = logging.getLogger("vibora")
-        self._handler = logging.Handler()
-        self._handler.emit = self.log.append  # type: ignore[method-assign]
-        self._logger.addHandler(self._handler)
-        started: Future[Server] = Future()
+        self._log = Log()
+        logging.getLogger("vibora").addHandler(self._log)
+        started: Future[tuple[Server, asyncio.AbstractEventLoop]] = Future()
 
         async def main() -> None:
             try:
                 server = await app.start(port=0, **options)
-            except BaseException as error:  # it belongs to the test
+            except BaseException as error:  # noqa: BLE001  it belongs to the test
                 started.set_exception(error)
                 return
-            self.loop = asyncio.get_running_loop()
-            started.set_result(server)
+            started.set_result((server, asyncio.get_running_loop()))
             await server.wait_stopped()
 
         def run() -> None:
@@ -196,8 +203,12 @@ class Served:
 
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
-        self.server = started.result(PATIENCE)
+        self.server, self.loop = started.result(PATIENCE)
         self.host, self.port, self.url = self.server.host, self.server.port, self.server.url
+
+    @property
+    def log(self) -> list[logging.LogRecord]:
+        return self._log.records
 
     @property
     def errors(self) -> list[logging.LogRecord]:
@@ -221,7 +232,7 @@ class Served:
     def stop(self) -> None:
         self.server.shutdown(hurry=True)
         self.thread.join(PATIENCE)
-        self._logger.removeHandler(self._handler)
+        logging.getLogger("vibora").removeHandler(self._log)
         assert not self.thread.is_alive(), "the server did not stop"
 
 

@@ -7,7 +7,9 @@ Private. What apps use is exported by `vibora` and its public modules.
 import asyncio
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias, final, overload
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias, final, overload
+
+from typing_extensions import disjoint_base
 
 __version__: Final[str]
 __build__: Final[Literal["release", "debug"]]
@@ -48,7 +50,7 @@ class Headers:
     ```
 
     Args:
-        source: A mapping, pairs of name and value, other headers, or None for no line.
+        headers: A mapping, pairs of name and value, other headers, or None for no line.
 
     Raises:
         ValueError: If a name is not a token (RFC 9110 §5.6.2), or a value has CR, LF or NUL in it (§5.5). The line that
@@ -56,7 +58,7 @@ class Headers:
         TypeError: If a name or a value is not a str.
     """
 
-    def __init__(self, source: _HeaderSource | None = None) -> None: ...
+    def __new__(cls, headers: _HeaderSource | None = None, /) -> Self: ...
     @overload
     def get(self, name: str, default: None = None) -> str | None: ...
     @overload
@@ -83,21 +85,21 @@ class Headers:
         Raises:
             ValueError: If either is not fit for the wire.
         """
-    def setdefault(self, name: str, value: str) -> str:
+    def setdefault(self, name: str, default: str) -> str:
         """Add a line unless the name has one; return the first value of the name.
 
         Args:
             name: A token.
-            value: The value, without CR, LF and NUL.
+            default: The value of the new line, without CR, LF and NUL.
 
         Raises:
             ValueError: If either is not fit for the wire.
         """
-    def update(self, source: _HeaderSource) -> None:
-        """Set each name of the source, replacing the lines it had.
+    def update(self, headers: _HeaderSource) -> None:
+        """Set each name that is given, in place of the lines it had.
 
         Args:
-            source: A mapping, pairs of name and value, or other headers.
+            headers: A mapping, pairs of name and value, or other headers.
 
         Raises:
             ValueError: If a name or a value is not fit for the wire.
@@ -113,13 +115,13 @@ class Headers:
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
         """Every line as the bytes that are on the wire."""
-    def __getitem__(self, name: str) -> str: ...
-    def __setitem__(self, name: str, value: str) -> None: ...
-    def __delitem__(self, name: str) -> None: ...
-    def __contains__(self, name: object) -> bool: ...
+    def __getitem__(self, name: str, /) -> str: ...
+    def __setitem__(self, name: str, value: str, /) -> None: ...
+    def __delitem__(self, name: str, /) -> None: ...
+    def __contains__(self, name: object, /) -> bool: ...
     def __iter__(self) -> Iterator[str]: ...
     def __len__(self) -> int: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class QueryArgs:
@@ -158,10 +160,12 @@ class QueryArgs:
         """
     def items(self) -> list[tuple[str, str]]:
         """Return every argument as name and value, in order."""
+    def keys(self) -> list[str]:
+        """Return each name once, in order."""
     def to_dict(self) -> dict[str, list[str]]:
         """Return each name with all its values."""
-    def __getitem__(self, name: str) -> str: ...
-    def __contains__(self, name: object) -> bool: ...
+    def __getitem__(self, name: str, /) -> str: ...
+    def __contains__(self, name: object, /) -> bool: ...
     def __iter__(self) -> Iterator[str]: ...
     def __len__(self) -> int: ...
 
@@ -213,6 +217,9 @@ class Request:
     @property
     def query_string(self) -> str:
         """The query of the target as it was sent, without the `?`; empty when there is none."""
+    @property
+    def host(self) -> str:
+        """The host that the client asks for, with the port if it says so (RFC 9110 §7.2); empty when it does not."""
     @property
     def args(self) -> QueryArgs:
         """The arguments in the query."""
@@ -271,7 +278,11 @@ class Request:
         """
     def is_disconnected(self) -> Awaitable[bool]:
         """Return whether the client has gone."""
+    @property
+    def is_shutting_down(self) -> bool:
+        """Whether the server has begun to stop: a good moment for a long stream to end."""
 
+@disjoint_base
 class Response:
     """A response: content, status and header fields.
 
@@ -279,13 +290,15 @@ class Response:
     Response(b"Hello World", headers={"content-type": "text/plain"})
     ```
 
-    `Content-Length` and `Date` are added on the wire, never here.
+    `Content-Type` is `text/plain; charset=utf-8` unless `headers` say otherwise. `Content-Length` and `Date` are added
+    on the wire.
 
     Args:
         content: The content. A str is sent as UTF-8.
         status_code: 200 to 599, registered or not (RFC 9110 §15).
         headers: Header fields: a mapping, pairs of name and value, or `Headers`.
-        cookies: Cookies; each is a `Set-Cookie` line, as `str()` writes it (RFC 6265 §4.1).
+        cookies: Cookies. Each is the value of a `Set-Cookie` line, as `str()` writes it (RFC 6265 §4.1); a mapping of
+            names to values sets them for the whole site (`Path=/`).
 
     Raises:
         TypeError: If the content is neither bytes-like nor str.
@@ -302,7 +315,7 @@ class Response:
         content: _Content = b"",
         status_code: int = 200,
         headers: _HeaderSource | None = None,
-        cookies: Iterable[Any] | None = None,
+        cookies: Mapping[str, str] | Iterable[Any] | None = None,
     ) -> None: ...
 
 class TextResponse(Response):
@@ -335,7 +348,7 @@ class JsonResponse(Response):
         content: object,
         status_code: int = 200,
         headers: _HeaderSource | None = None,
-        cookies: Iterable[Any] | None = None,
+        cookies: Mapping[str, str] | Iterable[Any] | None = None,
         *,
         default: Callable[[Any], Any] | None = None,
     ) -> None: ...
@@ -358,7 +371,7 @@ class RedirectResponse(Response):
         location: str,
         status_code: int = 302,
         headers: _HeaderSource | None = None,
-        cookies: Iterable[Any] | None = None,
+        cookies: Mapping[str, str] | Iterable[Any] | None = None,
     ) -> None: ...
 
 class StreamingResponse(Response):
@@ -394,15 +407,21 @@ class StreamingResponse(Response):
         ValueError: As `Response` does.
     """
 
-    chunk_timeout: float | None
-    complete_timeout: float | None
-
+    @property
+    def stream(self) -> _Pieces | Callable[[], _Pieces]:
+        """Where the pieces come from, as it was given."""
+    @property
+    def chunk_timeout(self) -> float:
+        """Seconds that the client has to consume each piece; 0: no limit."""
+    @property
+    def complete_timeout(self) -> float:
+        """Seconds that the client has to consume the entire response; 0: no limit."""
     def __init__(
         self,
         stream: _Pieces | Callable[[], _Pieces],
         status_code: int = 200,
         headers: _HeaderSource | None = None,
-        cookies: Iterable[Any] | None = None,
+        cookies: Mapping[str, str] | Iterable[Any] | None = None,
         chunk_timeout: float | None = 10,
         complete_timeout: float | None = 0,
         *,
@@ -424,7 +443,7 @@ class Route:
             `("request", None, …)`; `("parameter", (index, converter), …)` with one of the converters `"str"`, `"int"`,
             `"float"`, `"bool"`, `"uuid"` and `"date"`; `("constant", value, …)`.
         parameters: The names of the parameters in the pattern, in order.
-        max_body_size: Bytes.
+        max_body_size: Bytes; 0 is off.
         timeout: Seconds; 0 is off.
         body_timeout: Seconds; 0 is off.
         min_body_rate: Bytes per second; 0 is off.
@@ -432,8 +451,8 @@ class Route:
             (RFC 9110 §9.2.1) and lets it finish for others.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         handler: Callable[..., Any],
         *,
         pattern: str,
@@ -447,7 +466,7 @@ class Route:
         body_timeout: float,
         min_body_rate: int,
         on_disconnect: Literal["cancel", "finish", "auto"],
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def handler(self) -> Callable[..., Any]:
         """What answers."""
@@ -455,11 +474,14 @@ class Route:
     def pattern(self) -> str:
         """The path, as it was registered."""
     @property
-    def methods(self) -> tuple[str, ...]:
+    def methods(self) -> list[str]:
         """The methods it answers, as they were registered: without the automatic HEAD and OPTIONS."""
     @property
     def name(self) -> str:
         """Its name."""
+    @property
+    def max_body_size(self) -> int:
+        """Bytes of content that a request may carry."""
 
 class RouteConflict(ValueError):
     """Two routes answer the same requests.
@@ -474,9 +496,12 @@ class RouteConflict(ValueError):
 class Router:
     """The routes of an app."""
 
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Self: ...
+    @property
+    def routes(self) -> list[Route]:
+        """The routes, in the order in which they were added."""
     def add(self, route: Route) -> None:
-        """Add a route.
+        """Add a route, also while requests are served.
 
         Args:
             route: The route.
@@ -490,7 +515,7 @@ class Router:
 
         Args:
             method: The method.
-            path: The path, percent-decoded.
+            path: The path of a target, as it is sent.
         """
 
 @final
@@ -498,36 +523,37 @@ class Server:
     """The connections of one worker: makes their protocols, owns their timers.
 
     Args:
-        loop: The running loop.
+        event_loop: The running loop.
         router: The routes.
         on_error: Called with the request, the exception and the route (None where there is none yet); returns the
             response.
         limits: The limits; read once.
         logger: Where it logs.
-        debug: Whether the app is being debugged.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
+    def __new__(
+        cls,
+        event_loop: asyncio.AbstractEventLoop,
         router: Router,
         *,
         on_error: Callable[[Request | None, BaseException, Route | None], Response],
         limits: _ServerLimits,
         logger: logging.Logger,
-        debug: bool = False,
-    ) -> None: ...
+    ) -> Self: ...
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection: the factory that `loop.create_server` takes."""
     @property
     def connections(self) -> int:
-        """Open connections."""
+        """Connections that are open, or whose handler still runs."""
     @property
     def exchanges(self) -> int:
-        """Requests that are being answered."""
+        """Exchanges whose handler or stream runs in a task."""
     @property
     def requests(self) -> int:
         """Requests answered so far."""
+    @property
+    def stopping(self) -> bool:
+        """Whether the shutdown has begun."""
     def begin_shutdown(self) -> None:
         """Close idle connections now, and the others after their response, which says `connection: close`."""
     def drained(self) -> asyncio.Future[None]:

@@ -46,7 +46,6 @@ class Vibora:
         self.server_limits = server_limits or ServerLimits()
         self.route_limits = route_limits or RouteLimits()
         self._router = _core.Router()
-        self._routes: list[_core.Route] = []
         self._servers: WeakSet[Server] = WeakSet()
 
     # --- routes -------------------------------------------------------------------------------------------------------
@@ -54,7 +53,7 @@ class Vibora:
     @property
     def routes(self) -> tuple[_core.Route, ...]:
         """The routes, in the order in which they were registered."""
-        return tuple(self._routes)
+        return tuple(self._router.routes)
 
     def add_route(
         self,
@@ -86,7 +85,6 @@ class Vibora:
             ) from None
         except ValueError as error:
             raise ConfigurationError(f"handler {describe(handler)}: {error}") from None
-        self._routes.append(route)
 
     def route(
         self,

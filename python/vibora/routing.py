@@ -5,7 +5,6 @@ value is converted (its signature), and how it is run (its code). Whatever is wr
 that names the handler and its place in the source.
 """
 
-import dis
 import functools
 import inspect
 import re
@@ -17,6 +16,7 @@ from datetime import date
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict, Union, get_args, get_origin
 
 from vibora._core import Request, Route
+from vibora._driving import can_suspend
 from vibora.exceptions import ConfigurationError
 from vibora.limits import RouteLimits
 
@@ -313,12 +313,6 @@ def _plain(annotation: object) -> object:
 
 # --- the code ---------------------------------------------------------------------------------------------------------
 
-#: What a coroutine can be suspended at. Every `await`, `async for` and `async with` compiles to a YIELD_VALUE behind a
-#: SEND from 3.11 to 3.14; the others are what leads up to it.
-_SUSPENSIONS: Final = frozenset(
-    ("YIELD_VALUE", "SEND", "GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "GET_YIELD_FROM_ITER", "BEFORE_ASYNC_WITH")
-)
-
 
 def _drive(handler: Handler, *, inline: bool) -> _Drive:
     """Return how a handler is run."""
@@ -332,12 +326,12 @@ def _drive(handler: Handler, *, inline: bool) -> _Drive:
         return "inline" if inline else "thread"
     if inline:
         raise ConfigurationError("inline=True is for def handlers: an async def handler runs on the event loop anyway")
-    return "task" if _can_suspend(function) else "direct"
+    return "task" if _needs_task(function) else "direct"
 
 
-def _can_suspend(function: Handler) -> bool:
+def _needs_task(function: Handler) -> bool:
     """Return whether a coroutine function may suspend, or ask for the task that it runs in."""
     code: types.CodeType | None = getattr(function, "__code__", None)
     if code is None or not code.co_flags & inspect.CO_COROUTINE or "current_task" in code.co_names:
         return True
-    return any(instruction.opname in _SUSPENSIONS for instruction in dis.get_instructions(code))
+    return can_suspend(code)
