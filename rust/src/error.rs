@@ -93,8 +93,6 @@ pub enum ProtocolError {
     BodyTooLarge,
     /// The peer closed the connection in the middle of a message.
     IncompleteMessage,
-    /// The message did not arrive in time.
-    RequestTimeout,
 
     /// `%` without two hexadecimal digits in the path.
     BadPercentEncoding,
@@ -165,7 +163,6 @@ impl ProtocolError {
             TooManyTrailers => (431, "RFC 9112 §7.1.2", "the trailer section has too many field lines"),
             BodyTooLarge => (413, "RFC 9110 §15.5.14", "the content is too large"),
             IncompleteMessage => (400, "RFC 9112 §8", "the connection was closed in the middle of a message"),
-            RequestTimeout => (408, "RFC 9110 §15.5.9", "the message did not arrive in time"),
 
             BadPercentEncoding => (400, "RFC 3986 §2.1", "a percent sign without two hexadecimal digits in the path"),
             NulInPath => (400, "RFC 3986 §7.3", "a percent-encoded nul in the path"),
@@ -185,7 +182,7 @@ impl core::error::Error for ProtocolError {}
 mod tests {
     use super::ProtocolError::{
         BareLineFeed, BodyTooLarge, HeadTooLarge, IncompleteMessage, RequestLineTooLong,
-        RequestTimeout, UnsupportedExpectation, UnsupportedTransferCoding, UnsupportedVersion,
+        UnsupportedExpectation, UnsupportedTransferCoding, UnsupportedVersion,
     };
 
     #[test]
@@ -193,7 +190,6 @@ mod tests {
         for (error, status) in [
             (BareLineFeed, 400),
             (IncompleteMessage, 400),
-            (RequestTimeout, 408),
             (BodyTooLarge, 413),
             (RequestLineTooLong, 414),
             (UnsupportedExpectation, 417),

@@ -216,16 +216,19 @@ pub(crate) fn field_value_len(octets: &[u8]) -> usize {
         let low = block & !HIGH_BITS;
         // The high bit of each octet that is SP or more, and not DEL: VCHAR, SP. With it set already: obs-text.
         let valid = (low + 0x60 * ONES) & !(low + ONES) | block;
-        let stops = !valid & HIGH_BITS;
+        let mut stops = !valid & HIGH_BITS;
         if stops != 0 {
-            let at = stops.trailing_zeros() as usize / 8;
-            let Some((b'\t', after)) = rest.get(at..).and_then(<[u8]>::split_first) else {
-                return octets.len() - rest.len() + at;
-            };
-            rest = after;
-        } else {
-            rest = after;
+            let first = block >> (stops.trailing_zeros() - 7) & 0xff;
+            if first == u64::from(b'\t') {
+                // Rare, but a value may be full of it: the high bit of each octet that is not HTAB.
+                let other = block ^ (u64::from(b'\t') * ONES);
+                stops &= ((other & !HIGH_BITS) + 0x7f * ONES) | other;
+            }
+            if stops != 0 {
+                return octets.len() - rest.len() + stops.trailing_zeros() as usize / 8;
+            }
         }
+        rest = after;
     }
     octets.len() - rest.len() + prefix_len(rest, &FIELD_CONTENT)
 }
