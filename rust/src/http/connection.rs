@@ -27,7 +27,8 @@ use super::body::{BodyDecoder, BodyEvent, BodyLimits, Framing};
 use super::fields::{FieldMap, KnownFields};
 use super::head::{HeadLimits, Method, RequestHead, Version, parse_head};
 use super::response::{
-    BodyLength, Persistence, ResponseHead, encode_chunk, encode_head, encode_interim, encode_last_chunk,
+    BodyLength, Persistence, ResponseHead, encode_chunk, encode_head, encode_interim,
+    encode_last_chunk,
 };
 use crate::error::ProtocolError;
 
@@ -44,7 +45,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { head: HeadLimits::default(), body: BodyLimits::default(), max_discard: 64 * 1024 }
+        Self {
+            head: HeadLimits::default(),
+            body: BodyLimits::default(),
+            max_discard: 64 * 1024,
+        }
     }
 }
 
@@ -119,9 +124,14 @@ impl core::fmt::Display for SendError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::NotNow => f.write_str("no response may be sent now"),
-            Self::LengthMismatch { missing: 0 } => f.write_str("the content is longer than its content-length"),
+            Self::LengthMismatch { missing: 0 } => {
+                f.write_str("the content is longer than its content-length")
+            }
             Self::LengthMismatch { missing } => {
-                write!(f, "the content is {missing} bytes shorter than its content-length")
+                write!(
+                    f,
+                    "the content is {missing} bytes shorter than its content-length"
+                )
             }
         }
     }
@@ -142,7 +152,8 @@ pub struct Outgoing<'a> {
 
 impl Outgoing<'_> {
     fn known(&self) -> KnownFields {
-        self.fields.map_or_else(KnownFields::default, FieldMap::known)
+        self.fields
+            .map_or_else(KnownFields::default, FieldMap::known)
     }
 
     /// The `content-length` that the application gave, if it is one.
@@ -151,7 +162,11 @@ impl Outgoing<'_> {
             return None;
         }
         let value = self.fields?.get(b"content-length")?;
-        core::str::from_utf8(value).ok().filter(|v| v.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+        core::str::from_utf8(value)
+            .ok()
+            .filter(|v| v.bytes().all(|b| b.is_ascii_digit()))?
+            .parse()
+            .ok()
     }
 
     fn asks_to_close(&self) -> bool {
@@ -167,6 +182,10 @@ impl Outgoing<'_> {
 
 /// One connection; see the module's description.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about the peer, not states: those are enums"
+)]
 pub struct Connection {
     receiving: Receiving,
     sending: Sending,
@@ -324,10 +343,9 @@ impl Connection {
         limits: &Limits,
     ) -> Result<Event<'a>, ProtocolError> {
         let event = match self.receiving {
-            Receiving::Head if input.is_empty() => Ok(Event::NeedMore),
+            Receiving::Head | Receiving::Done if input.is_empty() => Ok(Event::NeedMore),
             Receiving::Head => self.receive_head(input, head, limits),
             Receiving::Body => self.receive_content(input, limits),
-            Receiving::Done if input.is_empty() => Ok(Event::NeedMore),
             Receiving::Done => Ok(Event::Pipelined),
             Receiving::Closed => {
                 *input = &[];
@@ -375,7 +393,11 @@ impl Connection {
         Ok(Event::Request)
     }
 
-    fn receive_content<'a>(&mut self, input: &mut &'a [u8], limits: &Limits) -> Result<Event<'a>, ProtocolError> {
+    fn receive_content<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+        limits: &Limits,
+    ) -> Result<Event<'a>, ProtocolError> {
         loop {
             let Some(decoder) = self.decoder.as_mut() else {
                 self.receiving = Receiving::Done;
@@ -409,7 +431,11 @@ impl Connection {
                     }
                     // The response ended before the request did: now both have.
                     self.receiving = Receiving::Head;
-                    return Ok(if input.is_empty() { Event::NeedMore } else { Event::Pipelined });
+                    return Ok(if input.is_empty() {
+                        Event::NeedMore
+                    } else {
+                        Event::Pipelined
+                    });
                 }
             }
         }
@@ -424,11 +450,19 @@ impl Connection {
         match self.receiving {
             Receiving::Head => {
                 self.close();
-                if partial { Err(ProtocolError::IncompleteMessage) } else { Ok(()) }
+                if partial {
+                    Err(ProtocolError::IncompleteMessage)
+                } else {
+                    Ok(())
+                }
             }
             Receiving::Body => {
                 self.receiving = Receiving::Closed;
-                if self.discarded.is_some() { Ok(()) } else { Err(ProtocolError::IncompleteMessage) }
+                if self.discarded.is_some() {
+                    Ok(())
+                } else {
+                    Err(ProtocolError::IncompleteMessage)
+                }
             }
             Receiving::Done | Receiving::Closed => Ok(()),
         }
@@ -487,7 +521,9 @@ impl Connection {
         let bodiless = self.suppresses_content(response.status);
         if let (Some(declared), Some(length), false) = (declared, length, bodiless) {
             if declared != length {
-                return Err(SendError::LengthMismatch { missing: declared.saturating_sub(length) });
+                return Err(SendError::LengthMismatch {
+                    missing: declared.saturating_sub(length),
+                });
             }
         }
         let known = declared.or(length);
@@ -495,14 +531,24 @@ impl Connection {
             // RFC 9110 §8.6: no content-length in 204; in 304 and HEAD only the length that GET would have had.
             (204, _) => (ContentFraming::Suppressed, BodyLength::Omitted),
             (205, _) => (ContentFraming::Suppressed, BodyLength::Known(0)),
-            (304, _) => (ContentFraming::Suppressed, declared.map_or(BodyLength::Omitted, BodyLength::Known)),
-            (_, Some(length)) if self.is_head => (ContentFraming::Suppressed, BodyLength::Known(length)),
+            (304, _) => (
+                ContentFraming::Suppressed,
+                declared.map_or(BodyLength::Omitted, BodyLength::Known),
+            ),
+            (_, Some(length)) if self.is_head => {
+                (ContentFraming::Suppressed, BodyLength::Known(length))
+            }
             (_, None) if self.is_head => (ContentFraming::Suppressed, BodyLength::Omitted),
             (_, Some(length)) => (ContentFraming::Length(length), BodyLength::Known(length)),
-            (_, None) if self.version == Version::Http11 => (ContentFraming::Chunked, BodyLength::Chunked),
+            (_, None) if self.version == Version::Http11 => {
+                (ContentFraming::Chunked, BodyLength::Chunked)
+            }
             (_, None) => (ContentFraming::UntilClose, BodyLength::UntilClose),
         };
-        if framing == ContentFraming::UntilClose || response.asks_to_close() || !self.can_discard_rest(limits) {
+        if framing == ContentFraming::UntilClose
+            || response.asks_to_close()
+            || !self.can_discard_rest(limits)
+        {
             self.keep_alive = false;
         }
         let persistence = match (self.keep_alive, self.version) {
@@ -535,9 +581,9 @@ impl Connection {
             Receiving::Head | Receiving::Done => true,
             // The client may or may not send content after a final response to `Expect: 100-continue`.
             Receiving::Body if self.continue_pending => false,
-            Receiving::Body => {
-                self.announced.is_none_or(|length| length.saturating_sub(self.received) <= limits.max_discard)
-            }
+            Receiving::Body => self
+                .announced
+                .is_none_or(|length| length.saturating_sub(self.received) <= limits.max_discard),
             Receiving::Closed => false,
         }
     }
@@ -570,13 +616,16 @@ impl Connection {
     pub fn content_sent(&mut self, length: u64) -> Result<(), SendError> {
         match &mut self.sending {
             Sending::Content(ContentFraming::Length(owed)) => {
-                *owed = owed.checked_sub(length).ok_or(SendError::LengthMismatch { missing: 0 })?;
+                *owed = owed
+                    .checked_sub(length)
+                    .ok_or(SendError::LengthMismatch { missing: 0 })?;
                 Ok(())
             }
             Sending::Content(ContentFraming::UntilClose | ContentFraming::Suppressed) => Ok(()),
-            Sending::Content(ContentFraming::Chunked) | Sending::Idle | Sending::Head | Sending::Closed => {
-                Err(SendError::NotNow)
-            }
+            Sending::Content(ContentFraming::Chunked)
+            | Sending::Idle
+            | Sending::Head
+            | Sending::Closed => Err(SendError::NotNow),
         }
     }
 
@@ -584,13 +633,19 @@ impl Connection {
     ///
     /// # Errors
     /// [`SendError::LengthMismatch`] if bytes are still owed: the connection cannot be used any more, abort it.
-    pub fn finish(&mut self, out: &mut Vec<u8>, trailers: Option<&FieldMap>) -> Result<(), SendError> {
+    pub fn finish(
+        &mut self,
+        out: &mut Vec<u8>,
+        trailers: Option<&FieldMap>,
+    ) -> Result<(), SendError> {
         match self.sending {
             Sending::Content(ContentFraming::Length(missing)) if missing > 0 => {
                 return Err(SendError::LengthMismatch { missing });
             }
             Sending::Content(ContentFraming::Chunked) => encode_last_chunk(out, trailers),
-            Sending::Content(ContentFraming::Length(_) | ContentFraming::UntilClose | ContentFraming::Suppressed) => {}
+            Sending::Content(
+                ContentFraming::Length(_) | ContentFraming::UntilClose | ContentFraming::Suppressed,
+            ) => {}
             Sending::Idle | Sending::Head | Sending::Closed => return Err(SendError::NotNow),
         }
         self.end_response();
@@ -643,7 +698,10 @@ mod tests {
         fn new() -> Self {
             Self {
                 connection: Connection::new(),
-                limits: Limits { max_discard: 16, ..Limits::default() },
+                limits: Limits {
+                    max_discard: 16,
+                    ..Limits::default()
+                },
                 kept: Vec::new(),
                 outcome: Outcome::default(),
                 max_content: u64::MAX,
@@ -652,9 +710,15 @@ mod tests {
         }
 
         fn respond(&mut self, status: u16, content: &[u8]) {
-            let response = Outgoing { status, fields: None, content_type: None };
+            let response = Outgoing {
+                status,
+                fields: None,
+                content_type: None,
+            };
             let out = &mut self.outcome.out;
-            self.connection.send_response(out, &response, content, DATE, &self.limits).unwrap();
+            self.connection
+                .send_response(out, &response, content, DATE, &self.limits)
+                .unwrap();
         }
 
         fn receive(&mut self, data: &[u8]) {
@@ -664,7 +728,10 @@ mod tests {
             let mut head = RequestHead::default();
             loop {
                 let start = input;
-                match self.connection.next_event(&mut input, &mut head, &self.limits) {
+                match self
+                    .connection
+                    .next_event(&mut input, &mut head, &self.limits)
+                {
                     Ok(Event::NeedMore) => break,
                     Ok(Event::Request) => {
                         let line = [head.method_text.of(start), b" ", head.path.of(start)].concat();
@@ -679,12 +746,19 @@ mod tests {
                             self.connection.send_continue(&mut self.outcome.out);
                         }
                     }
-                    Ok(Event::Content(data)) => self.outcome.contents.last_mut().unwrap().extend_from_slice(data),
+                    Ok(Event::Content(data)) => self
+                        .outcome
+                        .contents
+                        .last_mut()
+                        .unwrap()
+                        .extend_from_slice(data),
                     Ok(Event::End) => {
                         self.outcome.ended += 1;
                         self.respond(200, b"ok");
                     }
-                    Ok(Event::Pipelined) => assert_eq!(self.connection.receiving(), Receiving::Head),
+                    Ok(Event::Pipelined) => {
+                        assert_eq!(self.connection.receiving(), Receiving::Head);
+                    }
                     Err(error) => {
                         self.outcome.error = Some(error);
                         self.respond(error.status(), b"");
@@ -708,17 +782,30 @@ mod tests {
     fn every_split(bytes: &[u8], server: impl Fn() -> Server) -> Outcome {
         let whole = server().run(&[bytes]);
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
-        assert_eq!(server().run(&single), whole, "byte by byte: {}", bytes.escape_ascii());
+        assert_eq!(
+            server().run(&single),
+            whole,
+            "byte by byte: {}",
+            bytes.escape_ascii()
+        );
         for cut in 1..bytes.len() {
             let (front, back) = bytes.split_at(cut);
-            assert_eq!(server().run(&[front, back]), whole, "cut at {cut}: {}", bytes.escape_ascii());
+            assert_eq!(
+                server().run(&[front, back]),
+                whole,
+                "cut at {cut}: {}",
+                bytes.escape_ascii()
+            );
         }
         whole
     }
 
     fn statuses(out: &[u8]) -> Vec<u16> {
         let text = String::from_utf8_lossy(out).into_owned();
-        text.split("HTTP/1.1 ").skip(1).map(|response| response[..3].parse().unwrap()).collect()
+        text.split("HTTP/1.1 ")
+            .skip(1)
+            .map(|response| response[..3].parse().unwrap())
+            .collect()
     }
 
     #[test]
@@ -740,7 +827,12 @@ mod tests {
         let outcome = every_split(bytes, Server::new);
         assert_eq!(outcome.requests, ["GET /a"]);
         assert!(outcome.closed);
-        assert!(outcome.out.windows(19).any(|window| window == b"connection: close\r\n"));
+        assert!(
+            outcome
+                .out
+                .windows(19)
+                .any(|window| window == b"connection: close\r\n")
+        );
     }
 
     #[test]
@@ -764,14 +856,22 @@ mod tests {
     fn http_1_0_closes_unless_it_asks_to_persist_rfc_9112_9_3() {
         let closed = every_split(b"GET / HTTP/1.0\r\n\r\n", Server::new);
         assert!(closed.closed);
-        let kept = every_split(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", Server::new);
+        let kept = every_split(
+            b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            Server::new,
+        );
         assert!(!kept.closed);
-        assert!(kept.out.windows(24).any(|window| window == b"connection: keep-alive\r\n"));
+        assert!(
+            kept.out
+                .windows(24)
+                .any(|window| window == b"connection: keep-alive\r\n")
+        );
     }
 
     #[test]
     fn continue_is_sent_once_and_only_to_who_waits_for_it_rfc_9110_10_1_1() {
-        let head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        let head =
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
         let mut server = Server::new();
         server.receive(head);
         assert_eq!(server.outcome.out, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -783,8 +883,13 @@ mod tests {
 
     #[test]
     fn a_final_response_instead_of_continue_closes_rfc_9110_10_1_1() {
-        let mut server = Server { early: true, ..Server::new() };
-        server.receive(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+        let mut server = Server {
+            early: true,
+            ..Server::new()
+        };
+        server.receive(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n",
+        );
         assert_eq!(statuses(&server.outcome.out), [200]);
         assert!(server.outcome.closed);
         assert!(server.connection.must_linger());
@@ -793,7 +898,10 @@ mod tests {
     #[test]
     fn unread_content_within_the_bound_is_discarded_rfc_9112_9_3() {
         let bytes = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n0123456789abcdefGET /b HTTP/1.1\r\nHost: x\r\n\r\n";
-        let outcome = every_split(bytes, || Server { early: true, ..Server::new() });
+        let outcome = every_split(bytes, || Server {
+            early: true,
+            ..Server::new()
+        });
         assert_eq!(outcome.requests, ["POST /a", "GET /b"]);
         assert_eq!(outcome.contents, [b"", b""]);
         assert_eq!(statuses(&outcome.out), [200, 200]);
@@ -803,19 +911,28 @@ mod tests {
     #[test]
     fn unread_content_beyond_the_bound_closes() {
         let known = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n0123456789abcdefgGET /b HTTP/1.1\r\nHost: x\r\n\r\n";
-        let outcome = every_split(known, || Server { early: true, ..Server::new() });
+        let outcome = every_split(known, || Server {
+            early: true,
+            ..Server::new()
+        });
         assert_eq!(outcome.requests, ["POST /a"]);
         assert!(outcome.closed);
         let chunked = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
             8\r\n01234567\r\n9\r\n012345678\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n";
-        let outcome = every_split(chunked, || Server { early: true, ..Server::new() });
+        let outcome = every_split(chunked, || Server {
+            early: true,
+            ..Server::new()
+        });
         assert_eq!(outcome.requests, ["POST /a"]);
         assert!(outcome.closed);
     }
 
     #[test]
     fn content_that_announces_too_much_is_refused_before_it_comes() {
-        let mut server = Server { max_content: 4, ..Server::new() };
+        let mut server = Server {
+            max_content: 4,
+            ..Server::new()
+        };
         server.receive(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
         assert_eq!(statuses(&server.outcome.out), [413]);
         assert!(server.outcome.closed);
@@ -825,11 +942,18 @@ mod tests {
     #[test]
     fn chunked_content_is_refused_when_it_grows_too_large() {
         let fits = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n";
-        let outcome = every_split(fits, || Server { max_content: 4, ..Server::new() });
+        let outcome = every_split(fits, || Server {
+            max_content: 4,
+            ..Server::new()
+        });
         assert_eq!(statuses(&outcome.out), [200]);
         let grows = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n1\r\ne\r\n0\r\n\r\n";
         for pieces in [vec![&grows[..]], grows.chunks(1).collect()] {
-            let outcome = Server { max_content: 4, ..Server::new() }.run(&pieces);
+            let outcome = Server {
+                max_content: 4,
+                ..Server::new()
+            }
+            .run(&pieces);
             assert_eq!(outcome.error, Some(ProtocolError::BodyTooLarge));
             assert_eq!(statuses(&outcome.out), [413]);
             assert!(outcome.closed);
@@ -840,13 +964,21 @@ mod tests {
     fn an_end_of_input_cuts_only_what_is_incomplete_rfc_9112_8() {
         for (name, bytes, expected) in [
             ("before anything", &b""[..], Ok(())),
-            ("in a head", b"GET / HT", Err(ProtocolError::IncompleteMessage)),
+            (
+                "in a head",
+                b"GET / HT",
+                Err(ProtocolError::IncompleteMessage),
+            ),
             (
                 "in content",
                 b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na",
                 Err(ProtocolError::IncompleteMessage),
             ),
-            ("between requests", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Ok(())),
+            (
+                "between requests",
+                b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                Ok(()),
+            ),
         ] {
             let mut server = Server::new();
             server.receive(bytes);
@@ -866,7 +998,10 @@ mod tests {
         let mut connection = Connection::new();
         let mut input = request;
         let mut head = RequestHead::default();
-        assert_eq!(connection.next_event(&mut input, &mut head, &limits), Ok(Event::Request));
+        assert_eq!(
+            connection.next_event(&mut input, &mut head, &limits),
+            Ok(Event::Request)
+        );
         let mut out = Vec::new();
         connection.send_head(&mut out, &response, length, DATE, &limits)?;
         for piece in pieces {
@@ -881,14 +1016,21 @@ mod tests {
     const OLD: &[u8] = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
 
     fn status(status: u16) -> Outgoing<'static> {
-        Outgoing { status, fields: None, content_type: None }
+        Outgoing {
+            status,
+            fields: None,
+            content_type: None,
+        }
     }
 
     #[test]
     fn content_of_unknown_length_is_chunked_and_empty_pieces_are_no_chunks_rfc_9112_7_1() {
         let (out, closed) = send(GET, status(200), None, &[b"ab", b"", b"c"]).unwrap();
         assert!(out.contains("transfer-encoding: chunked\r\n"), "{out}");
-        assert!(out.ends_with("\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"), "{out}");
+        assert!(
+            out.ends_with("\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"),
+            "{out}"
+        );
         assert!(!closed);
     }
 
@@ -904,7 +1046,13 @@ mod tests {
     #[test]
     fn responses_without_content_send_none_rfc_9110_6_4_1() {
         for (name, request, code, length, framing) in [
-            ("HEAD, known", HEAD, 200, Some(3), Some("content-length: 3\r\n")),
+            (
+                "HEAD, known",
+                HEAD,
+                200,
+                Some(3),
+                Some("content-length: 3\r\n"),
+            ),
             ("HEAD, unknown", HEAD, 200, None, None),
             ("204", GET, 204, None, None),
             ("204, known", GET, 204, Some(3), None),
@@ -915,22 +1063,45 @@ mod tests {
             let (out, closed) = send(request, status(code), length, &[b"abc"]).unwrap();
             assert!(out.ends_with("\r\n\r\n"), "{name}: {out}");
             assert!(!out.contains("transfer-encoding"), "{name}: {out}");
-            assert_eq!(out.find("content-length").is_some(), framing.is_some(), "{name}: {out}");
-            assert!(framing.is_none_or(|field| out.contains(field)), "{name}: {out}");
+            assert_eq!(
+                out.find("content-length").is_some(),
+                framing.is_some(),
+                "{name}: {out}"
+            );
+            assert!(
+                framing.is_none_or(|field| out.contains(field)),
+                "{name}: {out}"
+            );
             assert!(!closed, "{name}");
         }
     }
 
     #[test]
     fn a_length_that_does_not_match_is_an_error_rfc_9110_8_6() {
-        assert_eq!(send(GET, status(200), Some(3), &[b"ab"]), Err(SendError::LengthMismatch { missing: 1 }));
-        assert_eq!(send(GET, status(200), Some(3), &[b"abcd"]), Err(SendError::LengthMismatch { missing: 0 }));
+        assert_eq!(
+            send(GET, status(200), Some(3), &[b"ab"]),
+            Err(SendError::LengthMismatch { missing: 1 })
+        );
+        assert_eq!(
+            send(GET, status(200), Some(3), &[b"abcd"]),
+            Err(SendError::LengthMismatch { missing: 0 })
+        );
         let mut fields = FieldMap::new();
         fields.append(b"content-length", b"5").unwrap();
-        let declared = Outgoing { status: 200, fields: Some(&fields), content_type: None };
-        assert_eq!(send(GET, declared, Some(3), &[b"abc"]), Err(SendError::LengthMismatch { missing: 2 }));
+        let declared = Outgoing {
+            status: 200,
+            fields: Some(&fields),
+            content_type: None,
+        };
+        assert_eq!(
+            send(GET, declared, Some(3), &[b"abc"]),
+            Err(SendError::LengthMismatch { missing: 2 })
+        );
         let (out, _) = send(GET, declared, None, &[b"abcde"]).unwrap();
-        assert!(out.contains("content-length: 5\r\n") && !out.contains("chunked"), "{out}");
+        assert!(
+            out.contains("content-length: 5\r\n") && !out.contains("chunked"),
+            "{out}"
+        );
         let (out, _) = send(HEAD, declared, Some(0), &[]).unwrap();
         assert!(out.contains("content-length: 5\r\n"), "{out}");
     }
@@ -939,7 +1110,11 @@ mod tests {
     fn the_application_may_close_the_connection() {
         let mut fields = FieldMap::new();
         fields.append(b"Connection", b"x, Close").unwrap();
-        let response = Outgoing { status: 200, fields: Some(&fields), content_type: None };
+        let response = Outgoing {
+            status: 200,
+            fields: Some(&fields),
+            content_type: None,
+        };
         let (out, closed) = send(GET, response, Some(0), &[]).unwrap();
         assert_eq!(out.matches("connection: close\r\n").count(), 1, "{out}");
         assert!(closed);
@@ -954,16 +1129,21 @@ mod tests {
             connection.send_response(out, &status(200), b"", DATE, &limits)
         };
         assert_eq!(send(&mut connection, &mut out), Err(SendError::NotNow));
-        assert_eq!(connection.send_content(&mut out, b"x"), Err(SendError::NotNow));
+        assert_eq!(
+            connection.send_content(&mut out, b"x"),
+            Err(SendError::NotNow)
+        );
         assert_eq!(connection.finish(&mut out, None), Err(SendError::NotNow));
         assert!(out.is_empty());
         let mut input = GET;
         let mut head = RequestHead::default();
-        connection.next_event(&mut input, &mut head, &limits).unwrap();
+        connection
+            .next_event(&mut input, &mut head, &limits)
+            .unwrap();
         assert_eq!(send(&mut connection, &mut out), Ok(()));
-        let sent = out.len();
+        let length = out.len();
         assert_eq!(send(&mut connection, &mut out), Err(SendError::NotNow));
-        assert_eq!(out.len(), sent);
+        assert_eq!(out.len(), length);
     }
 
     #[test]

@@ -56,7 +56,9 @@ const NEVER: u64 = u64::MAX;
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { at: [NEVER; TimerKind::ALL.len()] }
+        Self {
+            at: [NEVER; TimerKind::ALL.len()],
+        }
     }
 }
 
@@ -90,7 +92,9 @@ impl Deadlines {
 
     /// Disarms and returns one kind whose deadline is not after `now`.
     pub fn expire(&mut self, now: u64) -> Option<TimerKind> {
-        let kind = TimerKind::ALL.into_iter().find(|kind| self.at[*kind as usize] <= now)?;
+        let kind = TimerKind::ALL
+            .into_iter()
+            .find(|kind| self.at[*kind as usize] <= now)?;
         self.clear(kind);
         Some(kind)
     }
@@ -115,7 +119,13 @@ impl UploadPace {
     /// `idle` in milliseconds (0: off), `min_rate` in bytes per second (0: off).
     #[must_use]
     pub fn new(now: u64, idle: u64, min_rate: u64) -> Self {
-        Self { idle, min_rate, started: now, paused_at: None, last: now }
+        Self {
+            idle,
+            min_rate,
+            started: now,
+            paused_at: None,
+            last: now,
+        }
     }
 
     /// Content has arrived.
@@ -144,7 +154,11 @@ impl UploadPace {
         }
         let idle = (self.idle > 0).then(|| self.last.saturating_add(self.idle));
         let earned = received.saturating_mul(1000).checked_div(self.min_rate);
-        let grace = if self.idle > 0 { UPLOAD_GRACE.min(self.idle) } else { UPLOAD_GRACE };
+        let grace = if self.idle > 0 {
+            UPLOAD_GRACE.min(self.idle)
+        } else {
+            UPLOAD_GRACE
+        };
         let rate = earned.map(|earned| self.started.saturating_add(grace).saturating_add(earned));
         idle.into_iter().chain(rate).min()
     }
@@ -171,7 +185,8 @@ impl Unconsumed {
                 return;
             }
         }
-        self.queue.push_back((end, deadline.saturating_add(Self::MERGE)));
+        self.queue
+            .push_back((end, deadline.saturating_add(Self::MERGE)));
     }
 
     /// Forgets the pieces that end at or before `consumed`.
@@ -268,7 +283,11 @@ mod tests {
         let first = Some(1_000 + Unconsumed::MERGE);
         assert_eq!(unconsumed.deadline(), first);
         unconsumed.consume(19);
-        assert_eq!(unconsumed.deadline(), first, "pieces handed over together are due together");
+        assert_eq!(
+            unconsumed.deadline(),
+            first,
+            "pieces handed over together are due together"
+        );
         unconsumed.consume(20);
         assert_eq!(unconsumed.deadline(), Some(2_000 + Unconsumed::MERGE));
         unconsumed.consume(30);
@@ -281,6 +300,10 @@ mod tests {
         for n in 0..100_000_u64 {
             unconsumed.push(n, 10_000 + n / 100);
         }
-        assert!(unconsumed.queue.len() <= 1_000 / 50 + 1, "{}", unconsumed.queue.len());
+        assert!(
+            unconsumed.queue.len() <= 1_000 / 50 + 1,
+            "{}",
+            unconsumed.queue.len()
+        );
     }
 }

@@ -3,7 +3,10 @@
 #[cfg(target_os = "linux")]
 mod imp {
     fn read(clock: libc::clockid_t) -> libc::timespec {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         // SAFETY: `time` is a valid place for the result, and both clocks exist on every Linux since 2.6.32.
         unsafe { libc::clock_gettime(clock, &raw mut time) };
         time
@@ -30,7 +33,9 @@ mod imp {
     }
 
     pub(crate) fn unix_seconds() -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
     }
 }
 

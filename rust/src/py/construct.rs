@@ -12,7 +12,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyClass};
 
-use super::response::{HtmlResponse, JsonResponse, Response, TextResponse, html_parts, json_parts, text_parts};
+use super::response::{
+    HtmlResponse, JsonResponse, Response, TextResponse, html_parts, json_parts, text_parts,
+};
 
 /// The arguments of a call, by parameter: `content, status_code, headers, cookies`.
 type Given<'a, 'py> = [Option<Borrowed<'a, 'py, PyAny>>; 4];
@@ -67,16 +69,26 @@ fn optional<'a, 'py>(given: &'a Given<'_, 'py>, at: usize) -> Option<&'a Bound<'
 
 impl Constructed for Response {
     fn construct(py: Python<'_>, given: &Given<'_, '_>) -> PyResult<Option<Py<PyAny>>> {
-        let parts =
-            text_parts(py, optional(given, 0), optional(given, 1), optional(given, 2), optional(given, 3))?;
+        let parts = text_parts(
+            py,
+            optional(given, 0),
+            optional(given, 1),
+            optional(given, 2),
+            optional(given, 3),
+        )?;
         Ok(Some(Py::new(py, Self::from_parts(parts))?.into_any()))
     }
 }
 
 impl Constructed for TextResponse {
     fn construct(py: Python<'_>, given: &Given<'_, '_>) -> PyResult<Option<Py<PyAny>>> {
-        let parts =
-            text_parts(py, optional(given, 0), optional(given, 1), optional(given, 2), optional(given, 3))?;
+        let parts = text_parts(
+            py,
+            optional(given, 0),
+            optional(given, 1),
+            optional(given, 2),
+            optional(given, 3),
+        )?;
         let value = PyClassInitializer::from(Response::from_parts(parts)).add_subclass(Self);
         Ok(Some(Py::new(py, value)?.into_any()))
     }
@@ -84,8 +96,13 @@ impl Constructed for TextResponse {
 
 impl Constructed for HtmlResponse {
     fn construct(py: Python<'_>, given: &Given<'_, '_>) -> PyResult<Option<Py<PyAny>>> {
-        let parts =
-            html_parts(py, optional(given, 0), optional(given, 1), optional(given, 2), optional(given, 3))?;
+        let parts = html_parts(
+            py,
+            optional(given, 0),
+            optional(given, 1),
+            optional(given, 2),
+            optional(given, 3),
+        )?;
         let value = PyClassInitializer::from(Response::from_parts(parts)).add_subclass(Self);
         Ok(Some(Py::new(py, value)?.into_any()))
     }
@@ -93,8 +110,17 @@ impl Constructed for HtmlResponse {
 
 impl Constructed for JsonResponse {
     fn construct(py: Python<'_>, given: &Given<'_, '_>) -> PyResult<Option<Py<PyAny>>> {
-        let Some(content) = optional(given, 0) else { return Ok(None) };
-        let parts = json_parts(py, content, optional(given, 1), optional(given, 2), optional(given, 3), None)?;
+        let Some(content) = optional(given, 0) else {
+            return Ok(None);
+        };
+        let parts = json_parts(
+            py,
+            content,
+            optional(given, 1),
+            optional(given, 2),
+            optional(given, 3),
+            None,
+        )?;
         let value = PyClassInitializer::from(Response::from_parts(parts)).add_subclass(Self);
         Ok(Some(Py::new(py, value)?.into_any()))
     }
@@ -125,7 +151,7 @@ unsafe fn call_class<'py>(
     // SAFETY: `type.__call__` takes a class, a tuple and a dict; the result is a new reference or null with an
     // exception set.
     unsafe {
-        let call = (*(&raw mut ffi::PyType_Type)).tp_call;
+        let call = ffi::PyType_Type.tp_call;
         let call = call.ok_or_else(|| PyRuntimeError::new_err("type is not callable"))?;
         Bound::from_owned_ptr_or_err(py, call(class.as_ptr(), tuple.as_ptr(), keywords.as_ptr()))
     }

@@ -7,7 +7,9 @@ use pyo3::types::PyModule;
 
 fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    MODULE.get_or_try_init(py, || py.import("vibora.exceptions").map(Bound::unbind)).map(|module| module.bind(py))
+    MODULE
+        .get_or_try_init(py, || py.import("vibora.exceptions").map(Bound::unbind))
+        .map(|module| module.bind(py))
 }
 
 /// `vibora.exceptions.<class>(*args)` as an error; whatever goes wrong while it is made is the error instead.
@@ -32,6 +34,10 @@ pub(crate) fn exception<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny
 pub(crate) fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     CLASS
-        .get_or_try_init(py, || py.import("asyncio")?.getattr("CancelledError").map(Bound::unbind))
+        .get_or_try_init(py, || {
+            py.import("asyncio")?
+                .getattr("CancelledError")
+                .map(Bound::unbind)
+        })
         .is_ok_and(|class| error.matches(py, class.bind(py)).unwrap_or(false))
 }

@@ -17,15 +17,23 @@ pub(crate) struct Headers {
 
 impl Headers {
     pub(crate) fn from_fields(fields: FieldMap) -> Self {
-        Self { fields: GilCell::new(fields) }
+        Self {
+            fields: GilCell::new(fields),
+        }
     }
 }
 
 /// Adds one line, with an error that names it.
-pub(crate) fn append(fields: &mut FieldMap, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn append(
+    fields: &mut FieldMap,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     let name = field_octets(name, "header name")?;
     let value = field_octets(value, "header value")?;
-    fields.append(&name, &value).map_err(|error| refused(&name, &value, error))
+    fields
+        .append(&name, &value)
+        .map_err(|error| refused(&name, &value, error))
 }
 
 fn refused(name: &[u8], value: &[u8], error: impl std::fmt::Display) -> PyErr {
@@ -63,16 +71,25 @@ pub(crate) fn read_fields(source: &Bound<'_, PyAny>) -> PyResult<FieldMap> {
     })?;
     for pair in pairs {
         let pair = pair?;
-        let (name, value) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>().map_err(|_| {
-            PyTypeError::new_err(format!("headers must be (name, value) pairs, not {}", type_name(&pair)))
-        })?;
+        let (name, value) = pair
+            .extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()
+            .map_err(|_| {
+                PyTypeError::new_err(format!(
+                    "headers must be (name, value) pairs, not {}",
+                    type_name(&pair)
+                ))
+            })?;
         append(&mut fields, &name, &value)?;
     }
     Ok(fields)
 }
 
 /// A mapping's value may be a list or tuple: one line each.
-fn append_values(fields: &mut FieldMap, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+fn append_values(
+    fields: &mut FieldMap,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
         for value in value.try_iter()? {
             append(fields, name, &value?)?;
@@ -83,7 +100,10 @@ fn append_values(fields: &mut FieldMap, name: &Bound<'_, PyAny>, value: &Bound<'
 }
 
 pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
-    value.get_type().name().map_or_else(|_| "an object".to_owned(), |name| format!("{:?}", name.to_string_lossy()))
+    value.get_type().name().map_or_else(
+        |_| "an object".to_owned(),
+        |name| format!("{:?}", name.to_string_lossy()),
+    )
 }
 
 #[pymethods]
@@ -103,16 +123,34 @@ impl Headers {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let name = field_octets(name, "header name")?;
-        let found = self.fields.borrow(py).get(&name).map(|value| latin1(py, value).into_any());
+        let found = self
+            .fields
+            .borrow(py)
+            .get(&name)
+            .map(|value| latin1(py, value).into_any());
         Ok(found.or(default))
     }
 
-    fn get_all<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyString>>> {
+    fn get_all<'py>(
+        &self,
+        py: Python<'py>,
+        name: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<Bound<'py, PyString>>> {
         let name = field_octets(name, "header name")?;
-        Ok(self.fields.borrow(py).get_all(&name).map(|value| latin1(py, value)).collect())
+        Ok(self
+            .fields
+            .borrow(py)
+            .get_all(&name)
+            .map(|value| latin1(py, value))
+            .collect())
     }
 
-    fn add(&self, py: Python<'_>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn add(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         append(&mut self.fields.borrow(py), name, value)
     }
 
@@ -137,7 +175,9 @@ impl Headers {
             fields.remove(name);
         }
         for (name, value) in new.iter() {
-            fields.append(name, value).map_err(|error| refused(name, value, error))?;
+            fields
+                .append(name, value)
+                .map_err(|error| refused(name, value, error))?;
         }
         Ok(())
     }
@@ -147,7 +187,11 @@ impl Headers {
     }
 
     fn items<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyString>, Bound<'py, PyString>)> {
-        self.fields.borrow(py).iter().map(|(name, value)| (latin1(py, name), latin1(py, value))).collect()
+        self.fields
+            .borrow(py)
+            .iter()
+            .map(|(name, value)| (latin1(py, name), latin1(py, value)))
+            .collect()
     }
 
     fn keys<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyString>> {
@@ -162,29 +206,56 @@ impl Headers {
     }
 
     fn values<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyString>> {
-        self.fields.borrow(py).iter().map(|(_, value)| latin1(py, value)).collect()
+        self.fields
+            .borrow(py)
+            .iter()
+            .map(|(_, value)| latin1(py, value))
+            .collect()
     }
 
     #[getter]
     fn raw<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
-        self.fields.borrow(py).iter().map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value))).collect()
+        self.fields
+            .borrow(py)
+            .iter()
+            .map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value)))
+            .collect()
     }
 
-    fn __getitem__<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        name: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyString>> {
         let octets = field_octets(name, "header name")?;
         let fields = self.fields.borrow(py);
-        fields.get(&octets).map(|value| latin1(py, value)).ok_or_else(|| PyKeyError::new_err(name.clone().unbind()))
+        fields
+            .get(&octets)
+            .map(|value| latin1(py, value))
+            .ok_or_else(|| PyKeyError::new_err(name.clone().unbind()))
     }
 
-    fn __setitem__(&self, py: Python<'_>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __setitem__(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let name = field_octets(name, "header name")?;
         let value = field_octets(value, "header value")?;
-        self.fields.borrow(py).set(&name, &value).map_err(|error| refused(&name, &value, error))
+        self.fields
+            .borrow(py)
+            .set(&name, &value)
+            .map_err(|error| refused(&name, &value, error))
     }
 
     fn __delitem__(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<()> {
         let octets = field_octets(name, "header name")?;
-        if self.fields.borrow(py).remove(&octets) { Ok(()) } else { Err(PyKeyError::new_err(name.clone().unbind())) }
+        if self.fields.borrow(py).remove(&octets) {
+            Ok(())
+        } else {
+            Err(PyKeyError::new_err(name.clone().unbind()))
+        }
     }
 
     fn __contains__(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> bool {
@@ -200,10 +271,15 @@ impl Headers {
     }
 
     fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> bool {
-        let Ok(other) = read_fields(other) else { return false };
+        let Ok(other) = read_fields(other) else {
+            return false;
+        };
         let fields = self.fields.borrow(py);
         let lines = |map: &FieldMap| {
-            let mut lines: Vec<_> = map.iter().map(|(n, v)| (n.to_ascii_lowercase(), v.to_vec())).collect();
+            let mut lines: Vec<_> = map
+                .iter()
+                .map(|(n, v)| (n.to_ascii_lowercase(), v.to_vec()))
+                .collect();
             lines.sort_by(|a, b| a.0.cmp(&b.0));
             lines
         };
@@ -211,6 +287,9 @@ impl Headers {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("Headers({})", PyList::new(py, self.items(py))?.repr()?))
+        Ok(format!(
+            "Headers({})",
+            PyList::new(py, self.items(py))?.repr()?
+        ))
     }
 }

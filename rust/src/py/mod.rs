@@ -9,8 +9,14 @@
     clippy::cast_sign_loss,
     reason = "times and sizes are far from the edges of their types"
 )]
-#![allow(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over by value")]
-#![allow(missing_docs, reason = "the public documentation of native classes is in _core.pyi")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "pyo3 hands arguments over by value"
+)]
+#![allow(
+    missing_docs,
+    reason = "the public documentation of native classes is in _core.pyi"
+)]
 
 mod cell;
 mod clock;
@@ -65,6 +71,13 @@ mod _core {
         }
         super::construct::install_all(module.py());
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("__build__", if cfg!(debug_assertions) { "debug" } else { "release" })
+        module.add(
+            "__build__",
+            if cfg!(debug_assertions) {
+                "debug"
+            } else {
+                "release"
+            },
+        )
     }
 }

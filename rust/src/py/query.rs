@@ -15,19 +15,34 @@ pub(crate) struct QueryArgs {
 impl QueryArgs {
     pub(crate) fn parse(raw: &[u8]) -> Self {
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-        Self { pairs: query_pairs(raw).map(|(name, value)| (text(&name), text(&value))).collect() }
+        Self {
+            pairs: query_pairs(raw)
+                .map(|(name, value)| (text(&name), text(&value)))
+                .collect(),
+        }
     }
 
     fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.pairs.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
+        self.pairs
+            .iter()
+            .filter(move |(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
 #[pymethods]
 impl QueryArgs {
     #[pyo3(signature = (name, default=None))]
-    fn get<'py>(&self, py: Python<'py>, name: &str, default: Option<Bound<'py, PyAny>>) -> Option<Bound<'py, PyAny>> {
-        self.values(name).next().map(|value| PyString::new(py, value).into_any()).or(default)
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> Option<Bound<'py, PyAny>> {
+        self.values(name)
+            .next()
+            .map(|value| PyString::new(py, value).into_any())
+            .or(default)
     }
 
     fn get_all<'a>(&'a self, name: &str) -> Vec<&'a str> {
@@ -39,7 +54,10 @@ impl QueryArgs {
     }
 
     fn items(&self) -> Vec<(&str, &str)> {
-        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+        self.pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -64,11 +82,16 @@ impl QueryArgs {
     }
 
     fn __getitem__<'a>(&'a self, name: &str) -> PyResult<&'a str> {
-        self.values(name).next().ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+        self.values(name)
+            .next()
+            .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
     }
 
     fn __contains__(&self, name: &Bound<'_, PyAny>) -> bool {
-        name.cast::<PyString>().is_ok_and(|name| name.to_str().is_ok_and(|name| self.values(name).next().is_some()))
+        name.cast::<PyString>().is_ok_and(|name| {
+            name.to_str()
+                .is_ok_and(|name| self.values(name).next().is_some())
+        })
     }
 
     fn __len__(&self) -> usize {

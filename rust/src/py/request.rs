@@ -30,13 +30,21 @@ pub(crate) enum BodyFailure {
 impl BodyFailure {
     pub(crate) fn error(self, py: Python<'_>) -> PyErr {
         match self {
-            Self::Disconnected => {
-                vibora_error(py, "ClientDisconnected", ("the client left before its request was complete",))
-            }
-            Self::TooSlow => vibora_error(py, "RequestTimeout", ("the request's content came too slowly",)),
-            Self::Protocol(ProtocolError::BodyTooLarge) => {
-                vibora_error(py, "ContentTooLarge", ("the request's content is larger than max_body_size",))
-            }
+            Self::Disconnected => vibora_error(
+                py,
+                "ClientDisconnected",
+                ("the client left before its request was complete",),
+            ),
+            Self::TooSlow => vibora_error(
+                py,
+                "RequestTimeout",
+                ("the request's content came too slowly",),
+            ),
+            Self::Protocol(ProtocolError::BodyTooLarge) => vibora_error(
+                py,
+                "ContentTooLarge",
+                ("the request's content is larger than max_body_size",),
+            ),
             Self::Protocol(error) => vibora_error(py, "BadRequest", (error.to_string(),)),
         }
     }
@@ -79,7 +87,11 @@ impl Body {
             }
         }
         if want == Want::Whole && self.streamed || want != Want::Whole && self.collected.is_some() {
-            return Err(vibora_error(py, "StreamAlreadyConsumed", ("the request's content has been read already",)));
+            return Err(vibora_error(
+                py,
+                "StreamAlreadyConsumed",
+                ("the request's content has been read already",),
+            ));
         }
         // What has arrived is handed out before the failure of the rest is told, but never as the whole.
         if let Some(failure) = self.failure {
@@ -148,7 +160,10 @@ impl Request {
             version: head.version,
             length,
             state: GilCell::new(State {
-                body: Body { complete: length == Some(0), ..Body::default() },
+                body: Body {
+                    complete: length == Some(0),
+                    ..Body::default()
+                },
                 protocol: Some(protocol),
                 headers: None,
                 args: None,
@@ -164,11 +179,19 @@ impl Request {
 
     /// Method and path for the log, with everything unprintable escaped.
     pub(crate) fn describe(&self) -> String {
-        format!("{} {}", self.method_text.of(&self.head).escape_ascii(), self.octets_of_path().escape_ascii())
+        format!(
+            "{} {}",
+            self.method_text.of(&self.head).escape_ascii(),
+            self.octets_of_path().escape_ascii()
+        )
     }
 
     fn octets_of_path(&self) -> &[u8] {
-        if self.path.is_empty() { b"/" } else { self.path.of(&self.head) }
+        if self.path.is_empty() {
+            b"/"
+        } else {
+            self.path.of(&self.head)
+        }
     }
 
     /// Content has arrived. Returns how many bytes now wait to be read.
@@ -191,10 +214,18 @@ impl Request {
 
     /// Whether a handler waits for content.
     pub(crate) fn has_reader(&self, py: Python<'_>) -> PyResult<bool> {
-        let waiter = self.state.borrow(py).body.waiter.as_ref().map(|waiter| waiter.clone_ref(py));
+        let waiter = self
+            .state
+            .borrow(py)
+            .body
+            .waiter
+            .as_ref()
+            .map(|waiter| waiter.clone_ref(py));
         match waiter {
             // A reader that was cancelled leaves its future behind.
-            Some(waiter) => Ok(!waiter.call_method0(py, pyo3::intern!(py, "done"))?.is_truthy(py)?),
+            Some(waiter) => Ok(!waiter
+                .call_method0(py, pyo3::intern!(py, "done"))?
+                .is_truthy(py)?),
             None => Ok(false),
         }
     }
@@ -212,19 +243,29 @@ impl Request {
     }
 
     fn protocol(&self, py: Python<'_>) -> Option<Py<Protocol>> {
-        self.state.borrow(py).protocol.as_ref().map(|protocol| protocol.clone_ref(py))
+        self.state
+            .borrow(py)
+            .protocol
+            .as_ref()
+            .map(|protocol| protocol.clone_ref(py))
     }
 
     fn fields(&self) -> FieldMap {
         // The head has been parsed before; whoever asks for its fields pays for finding them again.
-        let limits = HeadLimits { max_request_line: usize::MAX, max_head: usize::MAX, max_fields: 256 };
+        let limits = HeadLimits {
+            max_request_line: usize::MAX,
+            max_head: usize::MAX,
+            max_fields: 256,
+        };
         let mut head = RequestHead::default();
         match parse_head(&self.head, &limits, &mut head) {
             Ok(Some(())) => {
                 let range = |span: Span| span.start as usize..span.end as usize;
                 FieldMap::from_spans(
                     &self.head,
-                    head.fields.iter().map(|field| (range(field.name), range(field.value))),
+                    head.fields
+                        .iter()
+                        .map(|field| (range(field.name), range(field.value))),
                 )
             }
             Ok(None) | Err(_) => FieldMap::new(),
@@ -262,7 +303,10 @@ impl Request {
 
     #[getter]
     fn query_string<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        utf8(py, self.query.map_or(&b""[..], |query| query.of(&self.head)))
+        utf8(
+            py,
+            self.query.map_or(&b""[..], |query| query.of(&self.head)),
+        )
     }
 
     #[getter]
@@ -275,7 +319,10 @@ impl Request {
         if let Some(args) = &self.state.borrow(py).args {
             return Ok(args.clone_ref(py));
         }
-        let args = Py::new(py, QueryArgs::parse(self.query.map_or(&b""[..], |query| query.of(&self.head))))?;
+        let args = Py::new(
+            py,
+            QueryArgs::parse(self.query.map_or(&b""[..], |query| query.of(&self.head))),
+        )?;
         self.state.borrow(py).args = Some(args.clone_ref(py));
         Ok(args)
     }
@@ -324,12 +371,20 @@ impl Request {
 
     #[getter]
     fn route(&self, py: Python<'_>) -> Option<Py<Route>> {
-        self.state.borrow(py).route.as_ref().map(|route| route.clone_ref(py))
+        self.state
+            .borrow(py)
+            .route
+            .as_ref()
+            .map(|route| route.clone_ref(py))
     }
 
     #[getter]
     fn context(&self, py: Python<'_>) -> Py<PyDict> {
-        self.state.borrow(py).context.get_or_insert_with(|| PyDict::new(py).unbind()).clone_ref(py)
+        self.state
+            .borrow(py)
+            .context
+            .get_or_insert_with(|| PyDict::new(py).unbind())
+            .clone_ref(py)
     }
 
     #[getter]
@@ -343,7 +398,9 @@ impl Request {
         };
         match table.tree.lookup(self.method_text.of(&self.head), &path) {
             Lookup::Found { parameters, .. } => route.get().path_parameters(py, &parameters),
-            Lookup::Options { .. } | Lookup::MethodNotAllowed { .. } | Lookup::NotFound => Ok(PyDict::new(py)),
+            Lookup::Options { .. } | Lookup::MethodNotAllowed { .. } | Lookup::NotFound => {
+                Ok(PyDict::new(py))
+            }
         }
     }
 
@@ -353,28 +410,43 @@ impl Request {
     }
 
     fn content(slf: Py<Self>) -> Reading {
-        Reading { request: slf, want: Want::Whole, finish: Finish::Bytes }
+        Reading {
+            request: slf,
+            want: Want::Whole,
+            finish: Finish::Bytes,
+        }
     }
 
     fn text(slf: Py<Self>) -> Reading {
-        Reading { request: slf, want: Want::Whole, finish: Finish::Text }
+        Reading {
+            request: slf,
+            want: Want::Whole,
+            finish: Finish::Text,
+        }
     }
 
     #[pyo3(signature = (loads=None))]
     fn json(slf: Py<Self>, loads: Option<Py<PyAny>>) -> Reading {
-        Reading { request: slf, want: Want::Whole, finish: Finish::Json(loads) }
+        Reading {
+            request: slf,
+            want: Want::Whole,
+            finish: Finish::Json(loads),
+        }
     }
 
     /// An awaitable that says whether the client has gone.
     fn is_disconnected(&self, py: Python<'_>) -> Answer {
-        let gone = self.protocol(py).is_none_or(|protocol| protocol.get().is_disconnected(py));
+        let gone = self
+            .protocol(py)
+            .is_none_or(|protocol| protocol.get().is_disconnected(py));
         Answer { value: gone }
     }
 
     /// Whether the server has begun to shut down.
     #[getter]
     fn is_shutting_down(&self, py: Python<'_>) -> bool {
-        self.protocol(py).is_none_or(|protocol| protocol.get().server.get().is_stopping(py))
+        self.protocol(py)
+            .is_none_or(|protocol| protocol.get().server.get().is_stopping(py))
     }
 
     fn __repr__(&self) -> String {
@@ -395,12 +467,20 @@ impl RequestStream {
     }
 
     fn __anext__(&self, py: Python<'_>) -> Reading {
-        Reading { request: self.request.clone_ref(py), want: Want::Chunk, finish: Finish::Bytes }
+        Reading {
+            request: self.request.clone_ref(py),
+            want: Want::Chunk,
+            finish: Finish::Bytes,
+        }
     }
 
     /// Everything that has not been read yet.
     fn read(&self, py: Python<'_>) -> Reading {
-        Reading { request: self.request.clone_ref(py), want: Want::Rest, finish: Finish::Bytes }
+        Reading {
+            request: self.request.clone_ref(py),
+            want: Want::Rest,
+            finish: Finish::Bytes,
+        }
     }
 }
 
@@ -423,14 +503,22 @@ impl Reading {
     fn finish(&self, py: Python<'_>, content: Py<PyBytes>) -> PyResult<Py<PyAny>> {
         match &self.finish {
             Finish::Bytes => Ok(content.into_any()),
-            Finish::Text => self.decode(py, content.as_bytes(py)).map(|text| text.into_any().unbind()),
+            Finish::Text => self
+                .decode(py, content.as_bytes(py))
+                .map(|text| text.into_any().unbind()),
             Finish::Json(None) => {
                 static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
                 let loads = LOADS
-                    .get_or_try_init(py, || py.import("orjson")?.getattr("loads").map(Bound::unbind))?
+                    .get_or_try_init(py, || {
+                        py.import("orjson")?.getattr("loads").map(Bound::unbind)
+                    })?
                     .bind(py);
                 loads.call1((content,)).map(Bound::unbind).map_err(|error| {
-                    let refused = vibora_error(py, "BadRequest", (format!("invalid JSON: {}", error.value(py)),));
+                    let refused = vibora_error(
+                        py,
+                        "BadRequest",
+                        (format!("invalid JSON: {}", error.value(py)),),
+                    );
                     refused.set_cause(py, Some(error));
                     refused
                 })
@@ -440,7 +528,11 @@ impl Reading {
     }
 
     fn decode<'py>(&self, py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, PyString>> {
-        let content_type = self.request.get().field(b"content-type").unwrap_or_default();
+        let content_type = self
+            .request
+            .get()
+            .field(b"content-type")
+            .unwrap_or_default();
         let charset = charset(&content_type);
         if charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8") {
             if let Ok(text) = std::str::from_utf8(content) {
@@ -451,8 +543,14 @@ impl Reading {
         match decoded {
             Ok(text) => Ok(text.cast_into::<PyString>()?),
             Err(error) => {
-                let refused =
-                    vibora_error(py, "BadRequest", (format!("the content is not {charset} text: {}", error.value(py)),));
+                let refused = vibora_error(
+                    py,
+                    "BadRequest",
+                    (format!(
+                        "the content is not {charset} text: {}",
+                        error.value(py)
+                    ),),
+                );
                 refused.set_cause(py, Some(error));
                 Err(refused)
             }
@@ -468,7 +566,12 @@ fn charset(content_type: &[u8]) -> &str {
         .filter_map(|parameter| parameter.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
         .map(|(_, value)| value.trim().trim_matches('"'))
-        .filter(|value| !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)))
+        .filter(|value| {
+            !value.is_empty()
+                && value
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+        })
         .unwrap_or("utf-8")
 }
 
@@ -498,7 +601,9 @@ impl Reading {
                     return Err(BodyFailure::Disconnected.error(py));
                 };
                 if request.has_reader(py)? {
-                    return Err(PyRuntimeError::new_err("another task is reading this request's content already"));
+                    return Err(PyRuntimeError::new_err(
+                        "another task is reading this request's content already",
+                    ));
                 }
                 let future = protocol.get().server.get().new_future(py)?;
                 request.state.borrow(py).body.waiter = Some(future.clone().unbind());
@@ -530,6 +635,7 @@ impl Answer {
         Err(PyStopIteration::new_err((self.value,)))
     }
 
+    #[allow(clippy::unused_self, reason = "a special method")]
     fn __bool__(&self) -> PyResult<bool> {
         Err(PyTypeError::new_err("is_disconnected() must be awaited"))
     }
@@ -549,7 +655,12 @@ mod tests {
             (b"text/plain; charset=\xff", "utf-8"),
             (b"text/plain; charset=../x", "utf-8"),
         ] {
-            assert_eq!(charset(content_type), expected, "{}", content_type.escape_ascii());
+            assert_eq!(
+                charset(content_type),
+                expected,
+                "{}",
+                content_type.escape_ascii()
+            );
         }
     }
 }

@@ -59,7 +59,11 @@ impl Default for Parts {
 }
 
 impl Parts {
-    fn fields_mut(&mut self, py: Python<'_>, change: impl FnOnce(&mut FieldMap) -> PyResult<()>) -> PyResult<()> {
+    fn fields_mut(
+        &mut self,
+        py: Python<'_>,
+        change: impl FnOnce(&mut FieldMap) -> PyResult<()>,
+    ) -> PyResult<()> {
         match &mut self.fields {
             Fields::None => {
                 let mut fields = FieldMap::new();
@@ -93,7 +97,8 @@ fn read_content<'py>(content: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes
     if unsafe { ffi::PyObject_CheckBuffer(content.as_ptr()) } == 1 {
         // SAFETY: the argument is a live object that has the buffer protocol; the result is a new reference or null
         // with an exception set.
-        let bytes = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromObject(content.as_ptr()))? };
+        let bytes =
+            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromObject(content.as_ptr()))? };
         return Ok(bytes.cast_into::<PyBytes>()?);
     }
     Err(PyTypeError::new_err(format!(
@@ -105,8 +110,13 @@ fn read_content<'py>(content: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes
 fn read_status(status: &Bound<'_, PyAny>) -> PyResult<u16> {
     match status.extract::<i64>() {
         Ok(code @ 200..=599) => Ok(code as u16),
-        Ok(code) => Err(PyValueError::new_err(format!("status_code must be 200 to 599, not {code}"))),
-        Err(_) => Err(PyTypeError::new_err(format!("status_code must be an int, not {}", type_name(status)))),
+        Ok(code) => Err(PyValueError::new_err(format!(
+            "status_code must be 200 to 599, not {code}"
+        ))),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "status_code must be an int, not {}",
+            type_name(status)
+        ))),
     }
 }
 
@@ -135,7 +145,12 @@ fn check_cookie(cookie: &Bound<'_, PyAny>) -> PyResult<()> {
     let line = field_octets(&line, "cookie")?.into_owned();
     FieldMap::new()
         .append(b"set-cookie", &line)
-        .map_err(|error| PyValueError::new_err(format!("cookie {:?}: {error}", String::from_utf8_lossy(&line))))
+        .map_err(|error| {
+            PyValueError::new_err(format!(
+                "cookie {:?}: {error}",
+                String::from_utf8_lossy(&line)
+            ))
+        })
 }
 
 pub(crate) type Optional<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
@@ -169,7 +184,10 @@ fn plain_parts(
     headers: Optional<'_, '_>,
     cookies: Optional<'_, '_>,
 ) -> PyResult<Parts> {
-    let mut parts = Parts { content_type: Some(content_type), ..Parts::default() };
+    let mut parts = Parts {
+        content_type: Some(content_type),
+        ..Parts::default()
+    };
     if let Some(content) = content {
         parts.content = Some(read_content(content)?.unbind());
     }
@@ -179,7 +197,9 @@ fn plain_parts(
 
 impl Response {
     pub(crate) fn from_parts(parts: Parts) -> Self {
-        Self { parts: GilCell::new(parts) }
+        Self {
+            parts: GilCell::new(parts),
+        }
     }
 
     pub(crate) fn is_stream(&self, py: Python<'_>) -> bool {
@@ -193,7 +213,9 @@ impl Response {
 
     /// Moves the cookies into the field lines, once, before the head is encoded.
     pub(crate) fn settle_cookies(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(cookies) = self.parts.borrow(py).cookies.take() else { return Ok(()) };
+        let Some(cookies) = self.parts.borrow(py).cookies.take() else {
+            return Ok(());
+        };
         for cookie in cookies.bind(py).iter() {
             let line = cookie.str()?;
             let line = field_octets(&line, "cookie")?.into_owned();
@@ -223,7 +245,10 @@ impl Response {
         headers: Optional<'_, '_>,
         cookies: Optional<'_, '_>,
     ) -> PyResult<()> {
-        slf.get().replace(slf.py(), plain_parts(TEXT, content, status_code, headers, cookies)?);
+        slf.get().replace(
+            slf.py(),
+            plain_parts(TEXT, content, status_code, headers, cookies)?,
+        );
         Ok(())
     }
 
@@ -273,14 +298,22 @@ impl Response {
     #[setter]
     fn set_headers(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         let fields = read_fields(headers)?;
-        let old = std::mem::replace(&mut self.parts.borrow(py).fields, Fields::Owned(Box::new(fields)));
+        let old = std::mem::replace(
+            &mut self.parts.borrow(py).fields,
+            Fields::Owned(Box::new(fields)),
+        );
         drop(old);
         Ok(())
     }
 
     #[getter]
     fn cookies<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
-        self.parts.borrow(py).cookies.get_or_insert_with(|| PyList::empty(py).unbind()).bind(py).clone()
+        self.parts
+            .borrow(py)
+            .cookies
+            .get_or_insert_with(|| PyList::empty(py).unbind())
+            .bind(py)
+            .clone()
     }
 
     #[setter]
@@ -369,13 +402,13 @@ response_class!(
             let py = slf.py();
             slf.as_super().get().parts.borrow(py).stream.as_ref().map(|stream| stream.source.bind(py).clone())
         }
-    
+
         #[getter]
         fn chunk_timeout(slf: &Bound<'_, Self>) -> f64 {
             let parts = slf.as_super().get().parts.borrow(slf.py());
             parts.stream.as_ref().map_or(0.0, |stream| stream.chunk_timeout as f64 / 1000.0)
         }
-    
+
         #[getter]
         fn complete_timeout(slf: &Bound<'_, Self>) -> f64 {
             let parts = slf.as_super().get().parts.borrow(slf.py());
@@ -409,7 +442,10 @@ fn orjson(py: Python<'_>) -> PyResult<&'static (Py<PyAny>, Py<PyAny>)> {
     static ORJSON: pyo3::sync::PyOnceLock<(Py<PyAny>, Py<PyAny>)> = pyo3::sync::PyOnceLock::new();
     ORJSON.get_or_try_init(py, || {
         let module = py.import("orjson")?;
-        Ok((module.getattr("dumps")?.unbind(), module.getattr("OPT_SERIALIZE_NUMPY")?.unbind()))
+        Ok((
+            module.getattr("dumps")?.unbind(),
+            module.getattr("OPT_SERIALIZE_NUMPY")?.unbind(),
+        ))
     })
 }
 
@@ -421,7 +457,10 @@ pub(crate) fn json_parts(
     cookies: Optional<'_, '_>,
     default: Optional<'_, '_>,
 ) -> PyResult<Parts> {
-    let mut parts = Parts { content_type: Some(JSON), ..Parts::default() };
+    let mut parts = Parts {
+        content_type: Some(JSON),
+        ..Parts::default()
+    };
     read_common(&mut parts, status, headers, cookies)?;
     let (dumps, option) = orjson(py)?;
     let encoded = dumps.bind(py).call1((content, default, option))?;
@@ -436,10 +475,17 @@ fn redirect_parts(
     headers: Optional<'_, '_>,
     cookies: Optional<'_, '_>,
 ) -> PyResult<Parts> {
-    let mut parts = Parts { status: 302, content_type: None, ..Parts::default() };
+    let mut parts = Parts {
+        status: 302,
+        content_type: None,
+        ..Parts::default()
+    };
     read_common(&mut parts, status, headers, cookies)?;
     if !matches!(parts.status, 300..=399) {
-        return Err(PyValueError::new_err(format!("a redirect's status_code must be 300 to 399, not {}", parts.status)));
+        return Err(PyValueError::new_err(format!(
+            "a redirect's status_code must be 300 to 399, not {}",
+            parts.status
+        )));
     }
     let text = location.str()?;
     // RFC 9110 §10.2.2: a URI reference is ASCII; other characters are sent percent-encoded as UTF-8.
@@ -452,7 +498,9 @@ fn redirect_parts(
         }
     }
     parts.fields_mut(py, |fields| {
-        fields.set(b"location", &octets).map_err(|error| PyValueError::new_err(format!("location {text:?}: {error}")))
+        fields
+            .set(b"location", &octets)
+            .map_err(|error| PyValueError::new_err(format!("location {text:?}: {error}")))
     })?;
     Ok(parts)
 }
@@ -461,14 +509,19 @@ fn milliseconds(name: &str, seconds: Option<f64>) -> PyResult<u64> {
     match seconds {
         None => Ok(0),
         Some(seconds) if seconds == 0.0 => Ok(0),
-        Some(seconds) if seconds.is_finite() && seconds > 0.0 => Ok(((seconds * 1000.0) as u64).max(1)),
+        Some(seconds) if seconds.is_finite() && seconds > 0.0 => {
+            Ok(((seconds * 1000.0) as u64).max(1))
+        }
         Some(seconds) => Err(PyValueError::new_err(format!(
             "{name} must be seconds, or 0 or None for no timeout, not {seconds}"
         ))),
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "the signature is the public one, kept from Vibora")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the signature is the public one, kept from Vibora"
+)]
 fn stream_parts(
     _py: Python<'_>,
     stream: &Bound<'_, PyAny>,

@@ -62,7 +62,11 @@ impl Converter {
     }
 
     /// The value of a routed segment; `Ok(None)` if it is no such value: the route does not match then.
-    pub(crate) fn convert<'py>(self, py: Python<'py>, routed: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub(crate) fn convert<'py>(
+        self,
+        py: Python<'py>,
+        routed: &[u8],
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let decoded = target::decode_segment(routed);
         let Ok(text) = std::str::from_utf8(&decoded) else {
             return Ok(None);
@@ -77,7 +81,10 @@ impl Converter {
                 Err(_) => py.get_type::<pyo3::types::PyInt>().call1((text,)).ok(),
             },
             Self::Float => match text.parse::<f64>() {
-                Ok(value) if value.is_finite() && text.bytes().all(|b| b"0123456789.eE+-".contains(&b)) => {
+                Ok(value)
+                    if value.is_finite()
+                        && text.bytes().all(|b| b"0123456789.eE+-".contains(&b)) =>
+                {
                     Some(value.into_pyobject(py)?.into_any())
                 }
                 _ => None,
@@ -93,15 +100,29 @@ impl Converter {
                         8 | 13 | 18 | 23 => b == b'-',
                         _ => b.is_ascii_hexdigit(),
                     });
-                if shape { Some(class(py, "uuid", "UUID", &UUID)?.call1((text,))?) } else { None }
+                if shape {
+                    Some(class(py, "uuid", "UUID", &UUID)?.call1((text,))?)
+                } else {
+                    None
+                }
             }
             Self::Date => {
                 let mut parts = text.split('-');
                 let widths = [4, 2, 2];
                 let shape = text.len() == 10
-                    && widths.iter().all(|width| parts.next().is_some_and(|part| part.len() == *width && digits(part)));
+                    && widths.iter().all(|width| {
+                        parts
+                            .next()
+                            .is_some_and(|part| part.len() == *width && digits(part))
+                    });
                 // A date that the calendar does not have does not match either.
-                if shape { class(py, "datetime", "date", &DATE)?.call_method1("fromisoformat", (text,)).ok() } else { None }
+                if shape {
+                    class(py, "datetime", "date", &DATE)?
+                        .call_method1("fromisoformat", (text,))
+                        .ok()
+                } else {
+                    None
+                }
             }
         })
     }
@@ -116,7 +137,8 @@ fn class<'py>(
     name: &str,
     cell: &'static PyOnceLock<Py<PyAny>>,
 ) -> PyResult<&'py Bound<'py, PyAny>> {
-    cell.get_or_try_init(py, || py.import(module)?.getattr(name).map(Bound::unbind)).map(|class| class.bind(py))
+    cell.get_or_try_init(py, || py.import(module)?.getattr(name).map(Bound::unbind))
+        .map(|class| class.bind(py))
 }
 
 /// One argument of the handler's call.
@@ -155,7 +177,11 @@ pub(crate) struct Route {
 }
 
 fn milliseconds(seconds: f64) -> u64 {
-    if seconds > 0.0 { ((seconds * 1000.0) as u64).max(1) } else { 0 }
+    if seconds > 0.0 {
+        ((seconds * 1000.0) as u64).max(1)
+    } else {
+        0
+    }
 }
 
 /// The handler's arguments, ready for the call.
@@ -191,9 +217,19 @@ impl Route {
 
     /// Calls the handler.
     #[inline]
-    pub(crate) fn call<'py>(&self, py: Python<'py>, arguments: &Arguments) -> PyResult<Bound<'py, PyAny>> {
-        let keywords = self.keywords.as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
-        let named = self.keywords.as_ref().map_or(0, |names| names.bind(py).len());
+    pub(crate) fn call<'py>(
+        &self,
+        py: Python<'py>,
+        arguments: &Arguments,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let keywords = self
+            .keywords
+            .as_ref()
+            .map_or(std::ptr::null_mut(), Py::as_ptr);
+        let named = self
+            .keywords
+            .as_ref()
+            .map_or(0, |names| names.bind(py).len());
         // SAFETY: `Py<PyAny>` is a transparent pointer, so the vector is an array of `PyObject *`, alive through the
         // call; the last `named` of them belong to the names in the tuple. The result is a new reference or null with
         // an exception set.
@@ -210,11 +246,17 @@ impl Route {
 
     /// The names of the trailing arguments that are passed by keyword.
     pub(crate) fn keyword_names<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
-        self.keywords.as_ref().map_or_else(Vec::new, |names| names.bind(py).iter().collect())
+        self.keywords
+            .as_ref()
+            .map_or_else(Vec::new, |names| names.bind(py).iter().collect())
     }
 
     /// The path's parameters by name, converted as the handler asks for them, else as text.
-    pub(crate) fn path_parameters<'py>(&self, py: Python<'py>, parameters: &[&[u8]]) -> PyResult<Bound<'py, PyDict>> {
+    pub(crate) fn path_parameters<'py>(
+        &self,
+        py: Python<'py>,
+        parameters: &[&[u8]],
+    ) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
         for (at, name) in self.parameters.iter().enumerate() {
             let routed = parameters.get(at).copied().unwrap_or_default();
@@ -222,7 +264,11 @@ impl Route {
                 Argument::Parameter { index, converter } if *index == at => Some(*converter),
                 _ => None,
             });
-            let value = match converter.map(|converter| converter.convert(py, routed)).transpose()?.flatten() {
+            let value = match converter
+                .map(|converter| converter.convert(py, routed))
+                .transpose()?
+                .flatten()
+            {
                 Some(value) => value,
                 None => utf8(py, &target::decode_segment(routed)).into_any(),
             };
@@ -236,7 +282,10 @@ impl Route {
 impl Route {
     #[new]
     #[pyo3(signature = (handler, *, pattern, methods, name, drive, arguments, parameters, max_body_size, timeout, body_timeout, min_body_rate, on_disconnect))]
-    #[allow(clippy::too_many_arguments, reason = "a record with named fields; only vibora.routing constructs it")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a record with named fields; only vibora.routing constructs it"
+    )]
     fn new(
         py: Python<'_>,
         handler: Py<PyAny>,
@@ -275,7 +324,11 @@ impl Route {
             match keyword {
                 Some(keyword) => keywords.push(keyword),
                 None if keywords.is_empty() => {}
-                None => return Err(PyValueError::new_err("positional arguments come before keyword arguments")),
+                None => {
+                    return Err(PyValueError::new_err(
+                        "positional arguments come before keyword arguments",
+                    ));
+                }
             }
             plan.push(match kind.as_str() {
                 "request" => Argument::Request,
@@ -284,25 +337,40 @@ impl Route {
                     if index >= parameters.len() {
                         return Err(PyIndexError::new_err("parameter index out of range"));
                     }
-                    let converter = Converter::parse(&converter)
-                        .ok_or_else(|| PyValueError::new_err(format!("unknown converter {converter:?}")))?;
+                    let converter = Converter::parse(&converter).ok_or_else(|| {
+                        PyValueError::new_err(format!("unknown converter {converter:?}"))
+                    })?;
                     Argument::Parameter { index, converter }
                 }
                 "constant" => Argument::Constant(value.unbind()),
-                other => return Err(PyValueError::new_err(format!("unknown argument kind {other:?}"))),
+                other => {
+                    return Err(PyValueError::new_err(format!(
+                        "unknown argument kind {other:?}"
+                    )));
+                }
             });
         }
         Ok(Self {
-            wants_request: plan.iter().any(|argument| matches!(argument, Argument::Request)),
+            wants_request: plan
+                .iter()
+                .any(|argument| matches!(argument, Argument::Request)),
             handler,
             pattern,
             methods,
             name,
             drive,
             arguments: plan,
-            keywords: if keywords.is_empty() { None } else { Some(PyTuple::new(py, keywords)?.unbind()) },
+            keywords: if keywords.is_empty() {
+                None
+            } else {
+                Some(PyTuple::new(py, keywords)?.unbind())
+            },
             parameters,
-            max_body_size: if max_body_size == 0 { u64::MAX } else { max_body_size },
+            max_body_size: if max_body_size == 0 {
+                u64::MAX
+            } else {
+                max_body_size
+            },
             timeout: milliseconds(timeout),
             body_timeout: milliseconds(body_timeout),
             min_body_rate,
@@ -311,7 +379,12 @@ impl Route {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        format!("<Route {:?} {} {}>", self.name.bind(py).to_string_lossy(), self.methods.join(","), self.pattern)
+        format!(
+            "<Route {:?} {} {}>",
+            self.name.bind(py).to_string_lossy(),
+            self.methods.join(","),
+            self.pattern
+        )
     }
 }
 
@@ -361,9 +434,11 @@ impl Router {
             let mut copy = Table::default();
             for (id, route) in slot.routes.iter().enumerate() {
                 let methods: Vec<&str> = route.get().methods.iter().map(String::as_str).collect();
-                copy.tree.add(&route.get().pattern, &methods, id).map_err(|_| {
-                    PyValueError::new_err("the routes changed while they were copied")
-                })?;
+                copy.tree
+                    .add(&route.get().pattern, &methods, id)
+                    .map_err(|_| {
+                        PyValueError::new_err("the routes changed while they were copied")
+                    })?;
                 copy.routes.push(route.clone_ref(py));
             }
             *slot = Arc::new(copy);
@@ -386,7 +461,8 @@ impl Router {
     /// The route that answers `method` on `path`, if there is one.
     fn lookup(&self, py: Python<'_>, method: &str, path: &str) -> PyResult<Option<Py<Route>>> {
         let table = self.table(py);
-        let path = target::decode_path(path.as_bytes()).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let path = target::decode_path(path.as_bytes())
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(match table.tree.lookup(method.as_bytes(), &path) {
             Lookup::Found { route, .. } => table.routes.get(route).map(|route| route.clone_ref(py)),
             Lookup::Options { .. } | Lookup::MethodNotAllowed { .. } | Lookup::NotFound => None,
@@ -396,11 +472,21 @@ impl Router {
     /// All routes in the order of their registration.
     #[getter]
     fn routes(&self, py: Python<'_>) -> Vec<Py<Route>> {
-        self.table(py).routes.iter().map(|route| route.clone_ref(py)).collect()
+        self.table(py)
+            .routes
+            .iter()
+            .map(|route| route.clone_ref(py))
+            .collect()
     }
 }
 
-fn conflict(py: Python<'_>, error: RouteError, new: &Route, methods: &[&str], routes: &[Py<Route>]) -> PyErr {
+fn conflict(
+    py: Python<'_>,
+    error: RouteError,
+    new: &Route,
+    methods: &[&str],
+    routes: &[Py<Route>],
+) -> PyErr {
     let (existing, method) = match error {
         RouteError::BadPattern(message) => return PyValueError::new_err(message),
         RouteError::Duplicate { existing, method } => (existing, method),

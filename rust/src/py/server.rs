@@ -84,8 +84,16 @@ pub(crate) struct Server {
 
 fn seconds(limits: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
     let value = limits.getattr(name)?;
-    let seconds: f64 = if value.is_none() { 0.0 } else { value.extract()? };
-    Ok(if seconds > 0.0 { ((seconds * 1000.0) as u64).max(1) } else { 0 })
+    let seconds: f64 = if value.is_none() {
+        0.0
+    } else {
+        value.extract()?
+    };
+    Ok(if seconds > 0.0 {
+        ((seconds * 1000.0) as u64).max(1)
+    } else {
+        0
+    })
 }
 
 impl Server {
@@ -113,7 +121,9 @@ impl Server {
         error: &PyErr,
         route: Option<&Py<super::route::Route>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.on_error.bind(py).call1((request, exception(py, error), route))
+        self.on_error
+            .bind(py)
+            .call1((request, exception(py, error), route))
     }
 
     /// A copy of the server's context, for one exchange.
@@ -161,7 +171,12 @@ impl Server {
     /// Makes the stand-in the current task, unless it is, or another task is.
     pub(crate) fn enter(&self, py: Python<'_>) {
         if !*self.entered.borrow(py) {
-            let entered = self.tasks.enter.bind(py).call1((&self.event_loop, &self.tasks.stand_in)).is_ok();
+            let entered = self
+                .tasks
+                .enter
+                .bind(py)
+                .call1((&self.event_loop, &self.tasks.stand_in))
+                .is_ok();
             *self.entered.borrow(py) = entered;
         }
     }
@@ -169,7 +184,10 @@ impl Server {
     /// Undoes `enter`.
     pub(crate) fn leave(&self, py: Python<'_>) -> PyResult<()> {
         if std::mem::take(&mut *self.entered.borrow(py)) {
-            self.tasks.leave.bind(py).call1((&self.event_loop, &self.tasks.stand_in))?;
+            self.tasks
+                .leave
+                .bind(py)
+                .call1((&self.event_loop, &self.tasks.stand_in))?;
         }
         Ok(())
     }
@@ -177,7 +195,10 @@ impl Server {
     pub(crate) fn call_soon(&self, py: Python<'_>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
         let keywords = PyDict::new(py);
         keywords.set_item("context", &self.context)?;
-        self.event_loop.bind(py).call_method("call_soon", (callback,), Some(&keywords)).map(drop)
+        self.event_loop
+            .bind(py)
+            .call_method("call_soon", (callback,), Some(&keywords))
+            .map(drop)
     }
 
     /// Logs to `vibora`, at the level that `level` names.
@@ -187,7 +208,10 @@ impl Server {
             if let Some(error) = error {
                 keywords.set_item("exc_info", exception(py, error))?;
             }
-            self.logger.bind(py).call_method(level, ("%s", message), Some(&keywords)).map(drop)
+            self.logger
+                .bind(py)
+                .call_method(level, ("%s", message), Some(&keywords))
+                .map(drop)
         })();
         if let Err(error) = logged {
             error.write_unraisable(py, Some(self.logger.bind(py)));
@@ -214,7 +238,11 @@ impl Server {
     pub(crate) fn closed(&self, py: Python<'_>, key: u32) -> PyResult<()> {
         let (protocol, handle, waiters) = {
             let mut timers = self.timers.borrow(py);
-            let Some(protocol) = timers.protocols.get_mut(key as usize).and_then(Option::take) else {
+            let Some(protocol) = timers
+                .protocols
+                .get_mut(key as usize)
+                .and_then(Option::take)
+            else {
                 return Ok(());
             };
             timers.wheel.release(key);
@@ -223,7 +251,11 @@ impl Server {
                 (protocol, None, Vec::new())
             } else {
                 timers.armed_for = u64::MAX;
-                (protocol, timers.handle.take(), std::mem::take(&mut timers.drained))
+                (
+                    protocol,
+                    timers.handle.take(),
+                    std::mem::take(&mut timers.drained),
+                )
             }
         };
         drop(protocol);
@@ -238,7 +270,11 @@ impl Server {
 
     /// The connection's earliest deadline has moved forward.
     pub(crate) fn schedule(slf: &Bound<'_, Self>, key: u32, deadline: u64) -> PyResult<()> {
-        slf.get().timers.borrow(slf.py()).wheel.schedule(key, deadline);
+        slf.get()
+            .timers
+            .borrow(slf.py())
+            .wheel
+            .schedule(key, deadline);
         Self::arm(slf)
     }
 
@@ -262,20 +298,32 @@ impl Server {
         // One millisecond more than the coarse clock may lag, so that the timer does not fire into the past.
         let delay = (wakeup.saturating_sub(clock::monotonic_ms()) + 5) as f64 / 1000.0;
         let tick = slf.getattr(pyo3::intern!(py, "_tick"))?;
-        let handle = this.event_loop.bind(py).call_method1(pyo3::intern!(py, "call_later"), (delay, tick))?;
+        let handle = this
+            .event_loop
+            .bind(py)
+            .call_method1(pyo3::intern!(py, "call_later"), (delay, tick))?;
         this.timers.borrow(py).handle = Some(handle.unbind());
         Ok(())
     }
 
     fn open_protocols(&self, py: Python<'_>) -> Vec<Py<Protocol>> {
-        self.timers.borrow(py).protocols.iter().flatten().map(|protocol| protocol.clone_ref(py)).collect()
+        self.timers
+            .borrow(py)
+            .protocols
+            .iter()
+            .flatten()
+            .map(|protocol| protocol.clone_ref(py))
+            .collect()
     }
 }
 
 /// Completes a future unless somebody has cancelled it.
 pub(crate) fn settle(future: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = future.py();
-    if !future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+    if !future
+        .call_method0(pyo3::intern!(py, "done"))?
+        .is_truthy()?
+    {
         future.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
     }
     Ok(())
@@ -296,15 +344,23 @@ impl Server {
         let asyncio = py.import("asyncio")?;
         let eager = py.version_info() >= (3, 12);
         let factory = event_loop.call_method0("get_task_factory")?;
-        let factory =
-            if factory.is_none() { None } else { Some(event_loop.getattr("create_task")?.unbind()) };
-        let names: &[&str] =
-            if eager { &["loop", "name", "context", "eager_start"] } else { &["loop", "name", "context"] };
+        let factory = if factory.is_none() {
+            None
+        } else {
+            Some(event_loop.getattr("create_task")?.unbind())
+        };
+        let names: &[&str] = if eager {
+            &["loop", "name", "context", "eager_start"]
+        } else {
+            &["loop", "name", "context"]
+        };
         let keywords = PyDict::new(py);
         keywords.set_item("loop", &event_loop)?;
         keywords.set_item("name", "vibora")?;
         let coroutine = py.import("vibora._driving")?.call_method0("stand_in")?;
-        let stand_in = asyncio.getattr("Task")?.call((coroutine,), Some(&keywords))?;
+        let stand_in = asyncio
+            .getattr("Task")?
+            .call((coroutine,), Some(&keywords))?;
         // SAFETY: the result is a new reference or null with an exception set.
         let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
         let mut http = Limits::default();
@@ -431,7 +487,13 @@ impl Server {
             timers.wheel.expire(now, &mut fired);
             fired
                 .iter()
-                .filter_map(|key| timers.protocols.get(*key as usize)?.as_ref().map(|protocol| protocol.clone_ref(py)))
+                .filter_map(|key| {
+                    timers
+                        .protocols
+                        .get(*key as usize)?
+                        .as_ref()
+                        .map(|protocol| protocol.clone_ref(py))
+                })
                 .collect()
         };
         for protocol in due {
@@ -441,6 +503,10 @@ impl Server {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        format!("<Server connections={} exchanges={}>", self.connections(py), self.exchanges(py))
+        format!(
+            "<Server connections={} exchanges={}>",
+            self.connections(py),
+            self.exchanges(py)
+        )
     }
 }

@@ -6,11 +6,21 @@ use pyo3::prelude::*;
 /// The socket's descriptor, if the transport has one.
 pub(crate) fn descriptor(transport: &Bound<'_, PyAny>) -> Option<i32> {
     let py = transport.py();
-    let socket = transport.call_method1(pyo3::intern!(py, "get_extra_info"), (pyo3::intern!(py, "socket"),)).ok()?;
+    let socket = transport
+        .call_method1(
+            pyo3::intern!(py, "get_extra_info"),
+            (pyo3::intern!(py, "socket"),),
+        )
+        .ok()?;
     if socket.is_none() {
         return None;
     }
-    socket.call_method0(pyo3::intern!(py, "fileno")).ok()?.extract().ok().filter(|fd| *fd >= 0)
+    socket
+        .call_method0(pyo3::intern!(py, "fileno"))
+        .ok()?
+        .extract()
+        .ok()
+        .filter(|fd| *fd >= 0)
 }
 
 /// Bytes that the kernel has accepted and the peer's TCP has not acknowledged. Elsewhere than on Linux this is not
@@ -20,7 +30,11 @@ pub(crate) fn unacknowledged(fd: i32) -> u64 {
     let mut queued: libc::c_int = 0;
     // SAFETY: SIOCOUTQ (the same number as TIOCOUTQ) writes one int; a wrong descriptor is an error, not undefined.
     let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut queued) };
-    if result == 0 { u64::try_from(queued).unwrap_or(0) } else { 0 }
+    if result == 0 {
+        u64::try_from(queued).unwrap_or(0)
+    } else {
+        0
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -33,7 +47,13 @@ fn set_option<T>(fd: i32, level: libc::c_int, name: libc::c_int, value: &T) {
     // The socket works without the option: a refusal (a unix socket has no TCP options) needs no answer.
     // SAFETY: the pointer and the length describe `value`, which outlives the call.
     let _ = unsafe {
-        libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), size_of::<T>() as libc::socklen_t)
+        libc::setsockopt(
+            fd,
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
     };
 }
 
@@ -49,27 +69,16 @@ pub(crate) fn bound_unsent(_fd: i32, _bytes: u32) {}
 /// Makes the coming close a reset: what is unsent is dropped, the socket is gone at once (RFC 9293 §3.10.5).
 #[cfg(unix)]
 pub(crate) fn reset_on_close(fd: i32) {
-    set_option(fd, libc::SOL_SOCKET, libc::SO_LINGER, &libc::linger { l_onoff: 1, l_linger: 0 });
+    set_option(
+        fd,
+        libc::SOL_SOCKET,
+        libc::SO_LINGER,
+        &libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        },
+    );
 }
 
 #[cfg(not(unix))]
 pub(crate) fn reset_on_close(_fd: i32) {}
-
-/// Lets the kernel find a peer that has vanished: probes after a minute of silence, and unacknowledged data gives up
-/// after `milliseconds`.
-#[cfg(target_os = "linux")]
-pub(crate) fn watch_peer(fd: i32, milliseconds: u32) {
-    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, &1_i32);
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &60_i32);
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, &10_i32);
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, &3_i32);
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &milliseconds);
-}
-
-#[cfg(all(unix, not(target_os = "linux")))]
-pub(crate) fn watch_peer(fd: i32, _milliseconds: u32) {
-    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, &1_i32);
-}
-
-#[cfg(not(unix))]
-pub(crate) fn watch_peer(_fd: i32, _milliseconds: u32) {}

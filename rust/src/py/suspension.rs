@@ -16,9 +16,20 @@ const MOST_JUDGED: usize = 4096;
 
 /// Says whether the stream of `response` can be pulled without ever suspending: a list or tuple of chunks, or an
 /// async-generator function whose code has no `await` in it.
-pub(crate) fn stream_cannot_suspend(py: Python<'_>, response: &Bound<'_, Response>) -> PyResult<bool> {
-    let source = response.get().parts.borrow(py).stream.as_ref().map(|stream| stream.source.clone_ref(py));
-    let Some(source) = source else { return Ok(true) };
+pub(crate) fn stream_cannot_suspend(
+    py: Python<'_>,
+    response: &Bound<'_, Response>,
+) -> PyResult<bool> {
+    let source = response
+        .get()
+        .parts
+        .borrow(py)
+        .stream
+        .as_ref()
+        .map(|stream| stream.source.clone_ref(py));
+    let Some(source) = source else {
+        return Ok(true);
+    };
     let source = source.bind(py);
     if source.is_exact_instance_of::<PyList>() || source.is_exact_instance_of::<PyTuple>() {
         return Ok(true);
@@ -28,18 +39,28 @@ pub(crate) fn stream_cannot_suspend(py: Python<'_>, response: &Bound<'_, Respons
     }
     let code = source.getattr(pyo3::intern!(py, "__code__"))?;
     let address = code.as_ptr() as usize;
-    if let Some((_, verdict)) = JUDGED.borrow(py).as_ref().and_then(|judged| judged.get(&address)) {
+    if let Some((_, verdict)) = JUDGED
+        .borrow(py)
+        .as_ref()
+        .and_then(|judged| judged.get(&address))
+    {
         return Ok(*verdict);
     }
     static JUDGE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let judge = JUDGE.get_or_try_init(py, || {
-        py.import("vibora._driving")?.getattr("is_unsuspending_generator").map(Bound::unbind)
+        py.import("vibora._driving")?
+            .getattr("is_unsuspending_generator")
+            .map(Bound::unbind)
     })?;
     let verdict = judge.bind(py).call1((&code,))?.is_truthy()?;
     let forgotten = {
         let mut judged = JUDGED.borrow(py);
         let judged = judged.get_or_insert_with(HashMap::new);
-        let forgotten = if judged.len() >= MOST_JUDGED { std::mem::take(judged) } else { HashMap::new() };
+        let forgotten = if judged.len() >= MOST_JUDGED {
+            std::mem::take(judged)
+        } else {
+            HashMap::new()
+        };
         judged.insert(address, (code.unbind(), verdict));
         forgotten
     };

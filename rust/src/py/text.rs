@@ -10,7 +10,10 @@ use pyo3::types::{PyBytes, PyString};
 pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     match std::str::from_utf8(bytes) {
         Ok(text) if text.is_ascii() => PyString::new(py, text),
-        _ => PyString::new(py, &bytes.iter().map(|b| char::from(*b)).collect::<String>()),
+        _ => PyString::new(
+            py,
+            &bytes.iter().map(|b| char::from(*b)).collect::<String>(),
+        ),
     }
 }
 
@@ -40,5 +43,8 @@ pub(crate) fn field_octets<'a>(value: &'a Bound<'_, PyAny>, what: &str) -> PyRes
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(Cow::Borrowed(bytes.as_bytes()));
     }
-    Err(PyTypeError::new_err(format!("{what} must be str or bytes, not {}", value.get_type().name()?)))
+    Err(PyTypeError::new_err(format!(
+        "{what} must be str or bytes, not {}",
+        value.get_type().name()?
+    )))
 }

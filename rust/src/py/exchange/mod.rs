@@ -1,0 +1,618 @@
+//! `Exchange`: one request's handler and its response, as a coroutine that a task drives.
+//!
+//! The task belongs to the exchange alone: the handler, then the stream it returned, then the stream's clean-up, all run
+//! in it, in one context. What they await is passed up to the task untouched, so that timeouts, task groups and
+//! cancellation work as they do in any coroutine.
+//!
+//! ```text
+//! Start ──▶ Handler ──▶ (response sent) ──▶ Done
+//!                 └───▶ Pull ⇄ Chunk          the generator is asked for, and makes, a chunk
+//!                        │ ▲
+//!                        ▼ │
+//!                       Drain                 the client has to read first
+//!   any stage of a stream ──▶ Close ──▶ Done  the generator is closed on every path
+//! ```
+
+mod streaming;
+
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::py::cell::GilCell;
+use crate::py::errors::{exception, is_cancelled, vibora_error};
+use crate::py::headers::type_name;
+use crate::py::protocol::{Cancelled, Protocol, exit_request, not_a_response};
+use crate::py::request::Request;
+use crate::py::response::Response;
+use crate::py::route::{Arguments, Drive, Route};
+use streaming::{Ending, Streaming};
+
+use crate::http::deadlines::TimerKind;
+
+/// How a step of the task begins.
+enum Resume {
+    Send,
+    Throw(PyErr),
+}
+
+/// What an awaitable did with a step.
+enum Polled {
+    Yielded(Py<PyAny>),
+    Returned(Py<PyAny>),
+    Raised(PyErr),
+}
+
+/// How pulling a stream without a task has ended.
+pub(crate) enum Outcome {
+    Done,
+    /// It has to wait, and needs a task for that.
+    NeedsTask,
+}
+
+enum Stage {
+    Start(Arguments),
+    Handler(Py<PyAny>),
+    /// Ready to ask for the next chunk.
+    Pull,
+    /// The generator is making a chunk.
+    Chunk(Py<PyAny>),
+    Drain(Option<Py<PyAny>>),
+    Close(Py<PyAny>),
+    /// Taken out while a step runs.
+    Running,
+    Done,
+}
+
+struct Inner {
+    stage: Stage,
+    streaming: Option<Streaming>,
+    abandoned: bool,
+}
+
+/// An exchange; see the module's description.
+#[pyclass(frozen, weakref, module = "vibora._core", name = "Exchange")]
+pub(crate) struct Exchange {
+    protocol: Py<Protocol>,
+    route: Option<Py<Route>>,
+    request: Option<Py<Request>>,
+    inner: GilCell<Inner>,
+}
+
+fn poll(py: Python<'_>, awaitable: &Py<PyAny>, resume: Resume) -> Polled {
+    match resume {
+        Resume::Send => {
+            let mut sent = std::ptr::null_mut();
+            // SAFETY: both arguments are live objects; `sent` receives a new reference unless the result is an error.
+            match unsafe { ffi::PyIter_Send(awaitable.as_ptr(), ffi::Py_None(), &raw mut sent) } {
+                ffi::PySendResult::PYGEN_RETURN => {
+                    // SAFETY: the result says that `sent` is a new reference.
+                    Polled::Returned(unsafe { Bound::from_owned_ptr(py, sent) }.unbind())
+                }
+                ffi::PySendResult::PYGEN_NEXT => {
+                    // SAFETY: as above.
+                    Polled::Yielded(unsafe { Bound::from_owned_ptr(py, sent) }.unbind())
+                }
+                ffi::PySendResult::PYGEN_ERROR => Polled::Raised(PyErr::fetch(py)),
+            }
+        }
+        Resume::Throw(error) => {
+            let awaitable = awaitable.bind(py);
+            match awaitable.getattr_opt(pyo3::intern!(py, "throw")) {
+                Ok(Some(throw)) => match throw.call1((exception(py, &error),)) {
+                    Ok(yielded) => Polled::Yielded(yielded.unbind()),
+                    Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+                        match error.value(py).getattr(pyo3::intern!(py, "value")) {
+                            Ok(value) => Polled::Returned(value.unbind()),
+                            Err(error) => Polled::Raised(error),
+                        }
+                    }
+                    Err(error) => Polled::Raised(error),
+                },
+                Ok(None) => Polled::Raised(error),
+                Err(error) => Polled::Raised(error),
+            }
+        }
+    }
+}
+
+/// The iterator behind an awaitable; `None` if it is not awaitable.
+fn awaitable_iterator(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    // SAFETY: the argument is a live object.
+    if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } != 0 {
+        return Ok(Some(value.clone().unbind()));
+    }
+    match value.getattr_opt(pyo3::intern!(value.py(), "__await__"))? {
+        Some(method) => method.call0().map(|iterator| Some(iterator.unbind())),
+        None => Ok(None),
+    }
+}
+
+impl Exchange {
+    /// An exchange whose handler has yet to be called.
+    pub(crate) fn start(
+        protocol: &Bound<'_, Protocol>,
+        route: &Py<Route>,
+        request: &Py<Request>,
+        arguments: Arguments,
+    ) -> Self {
+        let py = protocol.py();
+        Self {
+            protocol: protocol.clone().unbind(),
+            route: Some(route.clone_ref(py)),
+            request: Some(request.clone_ref(py)),
+            inner: GilCell::new(Inner {
+                stage: Stage::Start(arguments),
+                streaming: None,
+                abandoned: false,
+            }),
+        }
+    }
+
+    /// An exchange whose handler has returned a stream.
+    pub(crate) fn stream(
+        protocol: &Bound<'_, Protocol>,
+        route: Option<&Py<Route>>,
+        request: Option<&Py<Request>>,
+        response: &Bound<'_, Response>,
+    ) -> Self {
+        let py = protocol.py();
+        Self {
+            protocol: protocol.clone().unbind(),
+            route: route.map(|route| route.clone_ref(py)),
+            request: request.map(|request| request.clone_ref(py)),
+            inner: GilCell::new(Inner {
+                stage: Stage::Pull,
+                streaming: Some(Streaming::new(response)),
+                abandoned: false,
+            }),
+        }
+    }
+
+    /// Pulls a stream that cannot suspend, without a task.
+    pub(crate) fn run_inline(slf: &Bound<'_, Self>) -> PyResult<Outcome> {
+        match Self::advance(slf, Resume::Send, true)? {
+            Some(_) => Ok(Outcome::NeedsTask),
+            None => Ok(Outcome::Done),
+        }
+    }
+
+    /// The connection has given up on this exchange: whatever it still does has no effect.
+    pub(crate) fn abandon(&self, py: Python<'_>) {
+        self.inner.borrow(py).abandoned = true;
+    }
+
+    /// The seconds of a timeout of this exchange, for the log.
+    pub(crate) fn seconds(&self, py: Python<'_>, kind: TimerKind) -> Option<f64> {
+        let inner = self.inner.borrow(py);
+        let milliseconds = match kind {
+            TimerKind::Chunk => inner.streaming.as_ref()?.chunk_timeout,
+            TimerKind::Complete => inner.streaming.as_ref()?.complete_timeout,
+            TimerKind::Route | TimerKind::Flush => self.route.as_ref()?.get().timeout,
+            TimerKind::Body => self.route.as_ref()?.get().body_timeout,
+            _ => return None,
+        };
+        Some(milliseconds as f64 / 1000.0)
+    }
+
+    fn take_stage(&self, py: Python<'_>) -> Stage {
+        std::mem::replace(&mut self.inner.borrow(py).stage, Stage::Running)
+    }
+
+    fn put_stage(&self, py: Python<'_>, stage: Stage) {
+        self.inner.borrow(py).stage = stage;
+    }
+
+    /// One step of the task. Returns what it has to wait for; `None` when the exchange has ended.
+    ///
+    /// `inline`: there is no task, so instead of waiting the step returns (a value that means nothing).
+    fn advance(slf: &Bound<'_, Self>, resume: Resume, inline: bool) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        let this = slf.get();
+        let mut resume = Some(resume);
+        loop {
+            let begun = resume.take().unwrap_or(Resume::Send);
+            match this.take_stage(py) {
+                Stage::Start(arguments) => match begun {
+                    Resume::Throw(error) => Self::handler_failed(slf, error)?,
+                    Resume::Send => match this.call_handler(py, &arguments) {
+                        Ok(value) => match awaitable_iterator(&value) {
+                            Ok(Some(iterator)) => this.put_stage(py, Stage::Handler(iterator)),
+                            Ok(None) => Self::respond(slf, &value)?,
+                            Err(error) => Self::handler_failed(slf, error)?,
+                        },
+                        Err(error) => Self::handler_failed(slf, error)?,
+                    },
+                },
+                Stage::Handler(iterator) => match poll(py, &iterator, begun) {
+                    Polled::Yielded(value) => {
+                        this.put_stage(py, Stage::Handler(iterator));
+                        return Ok(Some(value));
+                    }
+                    Polled::Returned(value) => Self::respond(slf, value.bind(py))?,
+                    Polled::Raised(error) => Self::handler_failed(slf, error)?,
+                },
+                Stage::Pull => {
+                    if let Resume::Throw(error) = begun {
+                        Self::stream_interrupted(slf, error)?;
+                        continue;
+                    }
+                    if let Some(waited) = Self::pull(slf, inline)? {
+                        return Ok(Some(waited));
+                    }
+                }
+                Stage::Chunk(awaitable) => match poll(py, &awaitable, begun) {
+                    Polled::Yielded(value) => {
+                        this.put_stage(py, Stage::Chunk(awaitable));
+                        this.flush(py)?;
+                        this.rested(py);
+                        return Ok(Some(value));
+                    }
+                    Polled::Returned(value) => Self::produced(slf, value.bind(py))?,
+                    Polled::Raised(error) if error.is_instance_of::<PyStopAsyncIteration>(py) => {
+                        Self::end_stream(slf, Ending::Finish)?;
+                    }
+                    Polled::Raised(error) => Self::stream_failed(slf, error)?,
+                },
+                Stage::Drain(future) => {
+                    if let Resume::Throw(error) = begun {
+                        Self::stream_interrupted(slf, error)?;
+                        continue;
+                    }
+                    drop(future);
+                    this.rested(py);
+                    this.put_stage(py, Stage::Pull);
+                }
+                Stage::Close(awaitable) => match poll(py, &awaitable, begun) {
+                    Polled::Yielded(value) => {
+                        this.put_stage(py, Stage::Close(awaitable));
+                        return Ok(Some(value));
+                    }
+                    Polled::Returned(_) => Self::end_stream(slf, Ending::Abort)?,
+                    Polled::Raised(error) => {
+                        exit_request(py, &error)?;
+                        if !is_cancelled(py, &error)
+                            && !error.is_instance_of::<PyStopAsyncIteration>(py)
+                        {
+                            this.log(
+                                py,
+                                "a stream's generator failed while it was closed",
+                                Some(&error),
+                            );
+                        }
+                        Self::end_stream(slf, Ending::Abort)?;
+                    }
+                },
+                Stage::Running => {
+                    return Err(PyRuntimeError::new_err(
+                        "the exchange is being driven already",
+                    ));
+                }
+                Stage::Done => {
+                    this.put_stage(py, Stage::Done);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn log(&self, py: Python<'_>, what: &str, error: Option<&PyErr>) {
+        let route = self.route.as_ref().map_or_else(String::new, |route| {
+            format!(
+                " of route {:?} ({})",
+                route.get().name.bind(py).to_string_lossy(),
+                route.get().pattern
+            )
+        });
+        let request = self.request.as_ref().map_or_else(String::new, |request| {
+            format!(": {}", request.get().describe())
+        });
+        self.protocol.get().server.get().log(
+            py,
+            "error",
+            &format!("{what}{route}{request}"),
+            error,
+        );
+    }
+
+    // ---- the handler
+
+    fn call_handler<'py>(
+        &self,
+        py: Python<'py>,
+        arguments: &Arguments,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(route) = self.route.as_ref().map(Py::get) else {
+            return Err(PyRuntimeError::new_err(
+                "an exchange without a route has no handler",
+            ));
+        };
+        if route.drive != Drive::Thread {
+            return route.call(py, arguments);
+        }
+        let server = self.protocol.get().server.get();
+        let context = py
+            .import(pyo3::intern!(py, "contextvars"))?
+            .call_method0(pyo3::intern!(py, "copy_context"))?;
+        let call = route.partial(py, arguments)?;
+        let run = context.getattr(pyo3::intern!(py, "run"))?;
+        server
+            .event_loop
+            .bind(py)
+            .call_method1(pyo3::intern!(py, "run_in_executor"), (py.None(), run, call))
+    }
+
+    /// The handler has returned.
+    fn respond(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let protocol = this.protocol.get();
+        match protocol.cancelled(py) {
+            // A timeout that has passed stays passed, even if the handler turned its cancellation into a response.
+            Some(Cancelled::TimedOut | Cancelled::Shutdown) => {
+                return Self::refuse(slf);
+            }
+            Some(Cancelled::Disconnected | Cancelled::Aborted) => {
+                if let Ok(response) = value.cast::<Response>() {
+                    if response.get().is_stream(py) {
+                        let mut streaming = Streaming::new(response);
+                        let close = streaming.close_unstarted(py)?;
+                        return Self::close_or_end(slf, close);
+                    }
+                }
+                return Self::end(slf);
+            }
+            None => {}
+        }
+        let Ok(response) = value.cast::<Response>() else {
+            let error = match &this.route {
+                Some(route) => not_a_response(value, route),
+                None => PyTypeError::new_err("a handler must return a Response"),
+            };
+            return Self::answer_error(slf, &error);
+        };
+        if response.get().is_stream(py) {
+            this.inner.borrow(py).streaming = Some(Streaming::new(response));
+            this.put_stage(py, Stage::Pull);
+            return Ok(());
+        }
+        match protocol.send(py, response)? {
+            Ok(()) => Self::end(slf),
+            Err(error) => Self::answer_error(slf, &error),
+        }
+    }
+
+    /// The handler has raised.
+    fn handler_failed(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if let Err(exit) = exit_request(py, &error) {
+            this.protocol.get().abort(py);
+            Self::end(slf)?;
+            return Err(exit);
+        }
+        let cancelled = is_cancelled(py, &error);
+        match this.protocol.get().cancelled(py) {
+            Some(Cancelled::TimedOut | Cancelled::Shutdown) => {
+                if !cancelled {
+                    this.log(py, "a handler failed while it was cancelled", Some(&error));
+                }
+                Self::refuse(slf)
+            }
+            Some(Cancelled::Disconnected | Cancelled::Aborted) => {
+                let expected = cancelled || Self::is_disconnection(py, &error);
+                if !expected {
+                    this.log(
+                        py,
+                        "a handler failed after its client had gone",
+                        Some(&error),
+                    );
+                }
+                Self::end(slf)
+            }
+            None => Self::answer_error(slf, &error),
+        }
+    }
+
+    fn is_disconnection(py: Python<'_>, error: &PyErr) -> bool {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        CLASS
+            .get_or_try_init(py, || {
+                py.import("vibora.exceptions")?
+                    .getattr("ClientDisconnected")
+                    .map(Bound::unbind)
+            })
+            .is_ok_and(|class| error.matches(py, class.bind(py)).unwrap_or(false))
+    }
+
+    /// The time is up, or the server stops: 503 if nothing has been sent.
+    fn refuse(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let detail = match this.protocol.get().cancelled(py) {
+            Some(Cancelled::Shutdown) => "the server is shutting down",
+            _ => "the response was not ready in time",
+        };
+        let error = vibora_error(py, "HTTPError", (503, detail));
+        Self::answer_error(slf, &error)
+    }
+
+    fn answer_error(slf: &Bound<'_, Self>, error: &PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if !this.inner.borrow(py).abandoned {
+            let protocol = this.protocol.bind(py);
+            Protocol::respond_error(protocol, error, this.request.as_ref(), this.route.as_ref())?;
+        }
+        Self::end(slf)
+    }
+
+    /// Nothing is left to do.
+    fn end(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.put_stage(py, Stage::Done);
+        Protocol::exchange_ended(this.protocol.bind(py), slf)
+    }
+
+    fn step(slf: &Bound<'_, Self>, resume: Resume) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        let protocol = slf.get().protocol.bind(py);
+        match Self::advance(slf, resume, false) {
+            Ok(Some(waited)) => {
+                Protocol::suspended(protocol)?;
+                Ok(Some(waited))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                exit_request(py, &error)?;
+                // Not the user's error: ours. It ends this connection, and is told once.
+                slf.get().log(py, "internal error", Some(&error));
+                protocol.get().abort(py);
+                Self::end(slf)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The coroutine that runs now, for those who look at the task.
+    fn inner_coroutine(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match &self.inner.borrow(py).stage {
+            Stage::Handler(awaitable) | Stage::Chunk(awaitable) | Stage::Close(awaitable) => {
+                Some(awaitable.clone_ref(py))
+            }
+            Stage::Start(_) | Stage::Pull | Stage::Drain(_) | Stage::Running | Stage::Done => None,
+        }
+    }
+
+    fn of_inner(&self, py: Python<'_>, names: [&str; 2]) -> Py<PyAny> {
+        self.inner_coroutine(py)
+            .and_then(|inner| names.iter().find_map(|name| inner.getattr(py, *name).ok()))
+            .unwrap_or_else(|| py.None())
+    }
+}
+
+fn not_awaitable(value: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("{} is not awaitable", type_name(value)))
+}
+
+#[pymethods]
+impl Exchange {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        Self::step(slf, Resume::Send)
+    }
+
+    fn send(slf: &Bound<'_, Self>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        Self::step(slf, Resume::Send)?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw(
+        slf: &Bound<'_, Self>,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let _ = traceback;
+        let error = match value {
+            Some(value) if !value.is_none() => PyErr::from_value(value),
+            _ => PyErr::from_value(kind),
+        };
+        Self::step(slf, Resume::Throw(error))?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    /// The task is being destroyed.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let inner = slf.get().inner_coroutine(py);
+        slf.get().put_stage(py, Stage::Done);
+        if let Some(inner) = inner {
+            if let Some(close) = inner.bind(py).getattr_opt("close")? {
+                close.call0()?;
+            }
+        }
+        Protocol::exchange_ended(slf.get().protocol.bind(py), slf)
+    }
+
+    #[getter]
+    fn cr_frame(&self, py: Python<'_>) -> Py<PyAny> {
+        self.of_inner(py, ["cr_frame", "ag_frame"])
+    }
+
+    #[getter]
+    fn cr_code(&self, py: Python<'_>) -> Py<PyAny> {
+        self.of_inner(py, ["cr_code", "ag_code"])
+    }
+
+    #[getter]
+    fn cr_await(&self, py: Python<'_>) -> Py<PyAny> {
+        self.of_inner(py, ["cr_await", "ag_await"])
+    }
+
+    #[getter]
+    fn cr_running(&self, py: Python<'_>) -> bool {
+        matches!(self.inner.borrow(py).stage, Stage::Running)
+    }
+
+    #[getter]
+    fn __name__(&self, py: Python<'_>) -> String {
+        self.route.as_ref().map_or_else(
+            || "exchange".to_owned(),
+            |route| route.get().name.bind(py).to_string_lossy().into_owned(),
+        )
+    }
+
+    #[getter]
+    fn __qualname__(&self, py: Python<'_>) -> String {
+        self.__name__(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let request = self
+            .request
+            .as_ref()
+            .map_or_else(String::new, |request| request.get().describe());
+        format!("<Exchange {:?} {request}>", self.__name__(py))
+    }
+}
+
+impl Route {
+    /// A callable without arguments that calls the handler.
+    fn partial<'py>(&self, py: Python<'py>, arguments: &Arguments) -> PyResult<Bound<'py, PyAny>> {
+        let (positional, keywords) = self.split(py, arguments)?;
+        let mut all = vec![self.handler.clone_ref(py)];
+        all.extend(positional);
+        let class = py
+            .import(pyo3::intern!(py, "functools"))?
+            .getattr(pyo3::intern!(py, "partial"))?;
+        class.call(PyTuple::new(py, all)?, Some(&keywords))
+    }
+
+    fn split<'py>(
+        &self,
+        py: Python<'py>,
+        arguments: &Arguments,
+    ) -> PyResult<(Vec<Py<PyAny>>, Bound<'py, PyDict>)> {
+        let names: Vec<Bound<'py, PyAny>> = self.keyword_names(py);
+        let cut = arguments.len().saturating_sub(names.len());
+        let (positional, by_name) = arguments.split_at_checked(cut).unwrap_or((arguments, &[]));
+        let keywords = PyDict::new(py);
+        for (name, value) in names.iter().zip(by_name) {
+            keywords.set_item(name, value)?;
+        }
+        Ok((
+            positional.iter().map(|value| value.clone_ref(py)).collect(),
+            keywords,
+        ))
+    }
+}

@@ -1,0 +1,545 @@
+//! The stream of an exchange: where chunks come from, when the client has to read first, and how the generator is
+//! closed on every path.
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+
+use super::{Exchange, Stage, awaitable_iterator, not_awaitable};
+use crate::http::connection::Outgoing;
+use crate::py::errors::is_cancelled;
+use crate::py::headers::type_name;
+use crate::py::protocol::{Cancelled, Protocol, exit_request};
+use crate::py::response::{Fields, Response};
+
+/// A stream's chunks are written when they add up to this much, even if its generator goes on without suspending.
+const FLUSH_AT: usize = 64 * 1024;
+/// A generator that never suspends lets the loop go on after this many bytes.
+const FAIR_SHARE: usize = 512 * 1024;
+
+/// Where chunks come from.
+enum Source {
+    /// An async iterator; `close` is its `aclose`, if it has one.
+    Async {
+        iterator: Py<PyAny>,
+        close: Option<Py<PyAny>>,
+    },
+    /// A list's or tuple's iterator: never blocks.
+    Inline(Py<PyAny>),
+    /// A `vibora._driving.ThreadedIterator`.
+    Threaded(Py<PyAny>),
+}
+
+/// What a source gives when it is asked.
+enum Step {
+    /// The chunk has to be awaited.
+    Await(Py<PyAny>),
+    Chunk(Py<PyAny>),
+    End,
+}
+
+/// How a stream must end once its generator is closed.
+pub(super) enum Ending {
+    /// The generator is exhausted: the terminator may be sent.
+    Finish,
+    /// Something went wrong, or the client is gone: no clean end may be seen.
+    Abort,
+}
+
+pub(super) struct Streaming {
+    pub(super) response: Py<Response>,
+    source: Option<Source>,
+    pub(super) head_sent: bool,
+    pub(super) chunk_timeout: u64,
+    pub(super) complete_timeout: u64,
+    /// Bytes encoded since the loop last had its turn.
+    pub(super) share: usize,
+}
+
+impl Exchange {
+    /// Runs `work` on the stream's state.
+    pub(super) fn streaming<T>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Streaming) -> T,
+    ) -> PyResult<T> {
+        self.inner
+            .borrow(py)
+            .streaming
+            .as_mut()
+            .map(work)
+            .ok_or_else(|| PyRuntimeError::new_err("the exchange has no stream"))
+    }
+
+    pub(super) fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let chunk_timeout = self.streaming(py, |streaming| streaming.chunk_timeout)?;
+        self.protocol.get().flush_chunks(py, chunk_timeout)
+    }
+
+    /// The loop has had its turn.
+    pub(super) fn rested(&self, py: Python<'_>) {
+        if let Some(streaming) = &mut self.inner.borrow(py).streaming {
+            streaming.share = 0;
+        }
+    }
+
+    /// Asks for the next chunk, unless the client has to read first. Returns what to wait for.
+    pub(super) fn pull(slf: &Bound<'_, Self>, inline: bool) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        let this = slf.get();
+        let protocol = this.protocol.get();
+        if this.streaming(py, |streaming| streaming.source.is_none())? {
+            match Self::open_stream(slf) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => {
+                    Self::stream_failed(slf, error)?;
+                    return Ok(None);
+                }
+            }
+        }
+        if protocol.cancelled(py).is_some() {
+            Self::close_stream(slf)?;
+            return Ok(None);
+        }
+        let out = protocol.with_core(py, |_, out| out.len());
+        if out >= FLUSH_AT {
+            this.flush(py)?;
+        }
+        if protocol.must_wait(py) {
+            this.flush(py)?;
+            if inline {
+                this.put_stage(py, Stage::Drain(None));
+                return Ok(Some(py.None()));
+            }
+            let future = protocol.drain(py)?;
+            future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;
+            this.put_stage(py, Stage::Drain(Some(future.clone().unbind())));
+            return Ok(Some(future.unbind()));
+        }
+        if this.streaming(py, |streaming| streaming.share)? >= FAIR_SHARE {
+            this.flush(py)?;
+            this.rested(py);
+            this.put_stage(py, Stage::Pull);
+            return Ok(Some(py.None()));
+        }
+        let source = this.streaming(py, |streaming| {
+            streaming.source.as_ref().map(|source| source.clone_ref(py))
+        })?;
+        let step = match source {
+            Some(Source::Async { iterator, .. }) => iterator
+                .bind(py)
+                .call_method0(pyo3::intern!(py, "__anext__"))
+                .and_then(|next| awaitable_iterator(&next)?.ok_or_else(|| not_awaitable(&next)))
+                .map(Step::Await),
+            Some(Source::Inline(iterator)) => {
+                // SAFETY: the argument is an iterator; the result is a new reference, or null at its end or on error.
+                match unsafe {
+                    Bound::from_owned_ptr_or_opt(py, ffi::PyIter_Next(iterator.as_ptr()))
+                } {
+                    Some(chunk) => Ok(Step::Chunk(chunk.unbind())),
+                    None => PyErr::take(py).map_or(Ok(Step::End), Err),
+                }
+            }
+            Some(Source::Threaded(puller)) => this.in_thread(py, &puller, "pull").map(Step::Await),
+            None => return Err(PyRuntimeError::new_err("the stream was not opened")),
+        };
+        match step {
+            Ok(Step::Await(awaitable)) => this.put_stage(py, Stage::Chunk(awaitable)),
+            Ok(Step::Chunk(chunk)) => Self::produced(slf, chunk.bind(py))?,
+            Ok(Step::End) => Self::end_stream(slf, Ending::Finish)?,
+            Err(error) => Self::stream_failed(slf, error)?,
+        }
+        Ok(None)
+    }
+
+    /// An awaitable's iterator for a method of the puller, called in the loop's thread pool.
+    pub(super) fn in_thread(
+        &self,
+        py: Python<'_>,
+        puller: &Py<PyAny>,
+        method: &str,
+    ) -> PyResult<Py<PyAny>> {
+        let context = py
+            .import(pyo3::intern!(py, "contextvars"))?
+            .call_method0(pyo3::intern!(py, "copy_context"))?;
+        let run = context.getattr(pyo3::intern!(py, "run"))?;
+        let event_loop = self.protocol.get().server.get().event_loop.bind(py);
+        let future = event_loop.call_method1(
+            pyo3::intern!(py, "run_in_executor"),
+            (py.None(), run, puller.getattr(py, method)?),
+        )?;
+        awaitable_iterator(&future)?.ok_or_else(|| not_awaitable(&future))
+    }
+
+    /// Creates the source. Returns false if the response has no content: then it is complete.
+    pub(super) fn open_stream(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        let this = slf.get();
+        let protocol = this.protocol.get();
+        let (response, complete_timeout) = this.streaming(py, |streaming| {
+            (streaming.response.clone_ref(py), streaming.complete_timeout)
+        })?;
+        response.get().settle_cookies(py)?;
+        protocol.begin_stream(py, complete_timeout);
+        let (status, source, head_first) = {
+            let parts = response.get().parts.borrow(py);
+            let Some(stream) = &parts.stream else {
+                return Err(PyTypeError::new_err(
+                    "the StreamingResponse was not initialised with a stream",
+                ));
+            };
+            (
+                parts.status,
+                stream.source.clone_ref(py),
+                stream.send_head_first,
+            )
+        };
+        if protocol.with_core(py, |core, _| core.suppresses_content(status)) {
+            this.send_head(py)?;
+            let mut unstarted = Streaming::new(response.bind(py));
+            let close = unstarted.close_unstarted(py)?;
+            protocol
+                .with_core(py, |core, out| core.finish(out, None))
+                .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            this.flush(py)?;
+            Self::close_or_end(slf, close)?;
+            return Ok(false);
+        }
+        let opened = open_source(source.bind(py))?;
+        this.streaming(py, |streaming| streaming.source = Some(opened))?;
+        if head_first {
+            this.send_head(py)?;
+            this.flush(py)?;
+        }
+        Ok(true)
+    }
+
+    pub(super) fn send_head(&self, py: Python<'_>) -> PyResult<()> {
+        let protocol = self.protocol.get();
+        let server = protocol.server.get();
+        let response = self.streaming(py, |streaming| {
+            streaming.head_sent = true;
+            streaming.response.clone_ref(py)
+        })?;
+        let date = server.date(py);
+        let parts = response.get().parts.borrow(py);
+        let shared;
+        let fields = match &parts.fields {
+            Fields::None => None,
+            Fields::Owned(fields) => Some(&**fields),
+            Fields::Shared(headers) => {
+                shared = headers.get().fields.borrow(py);
+                Some(&*shared)
+            }
+        };
+        let outgoing = Outgoing {
+            status: parts.status,
+            fields,
+            content_type: parts.content_type,
+        };
+        protocol
+            .with_core(py, |core, out| {
+                core.send_head(out, &outgoing, None, &date, &server.http)
+            })
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        *server.served.borrow(py) += 1;
+        Ok(())
+    }
+
+    /// The source has produced: a chunk, or from a thread several and whether they are the last.
+    pub(super) fn produced(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let threaded = this.streaming(py, |streaming| {
+            matches!(streaming.source, Some(Source::Threaded(_)))
+        })?;
+        if !threaded {
+            return match this.emit(py, value) {
+                Ok(()) => {
+                    this.put_stage(py, Stage::Pull);
+                    Ok(())
+                }
+                Err(error) => Self::stream_failed(slf, error),
+            };
+        }
+        let (chunks, last) = value.extract::<(Bound<'_, PyList>, bool)>()?;
+        for chunk in chunks.iter() {
+            if let Err(error) = this.emit(py, &chunk) {
+                return Self::stream_failed(slf, error);
+            }
+        }
+        if last {
+            return Self::end_stream(slf, Ending::Finish);
+        }
+        this.flush(py)?;
+        this.put_stage(py, Stage::Pull);
+        Ok(())
+    }
+
+    /// Encodes one chunk; the head before the first.
+    pub(super) fn emit(&self, py: Python<'_>, chunk: &Bound<'_, PyAny>) -> PyResult<()> {
+        let protocol = self.protocol.get();
+        if protocol.cancelled(py).is_some() {
+            return Ok(());
+        }
+        let owned;
+        let octets = if let Ok(bytes) = chunk.cast::<PyBytes>() {
+            bytes.as_bytes()
+        } else if let Ok(text) = chunk.cast::<PyString>() {
+            text.to_str()?.as_bytes()
+        } else {
+            // SAFETY: the argument is a live object.
+            if unsafe { ffi::PyObject_CheckBuffer(chunk.as_ptr()) } != 1 {
+                return Err(PyTypeError::new_err(format!(
+                    "a stream must yield bytes-like objects or str, not {}",
+                    type_name(chunk)
+                )));
+            }
+            // SAFETY: as above; the result is a new reference or null with an exception set.
+            owned = unsafe {
+                Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromObject(chunk.as_ptr()))?
+            };
+            owned.cast::<PyBytes>()?.as_bytes()
+        };
+        if !self.streaming(py, |streaming| {
+            streaming.share = streaming.share.saturating_add(octets.len() + 64);
+            streaming.head_sent
+        })? {
+            self.send_head(py)?;
+        }
+        protocol
+            .with_core(py, |core, out| core.send_content(out, octets))
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    }
+
+    /// The generator has raised, or yielded what cannot be sent.
+    pub(super) fn stream_failed(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if let Err(exit) = exit_request(py, &error) {
+            this.protocol.get().abort(py);
+            Self::end(slf)?;
+            return Err(exit);
+        }
+        let head_sent = this.streaming(py, |streaming| streaming.head_sent)?;
+        let cancelled = this.protocol.get().cancelled(py);
+        if cancelled.is_some() {
+            if !is_cancelled(py, &error) {
+                this.log(py, "a stream failed while it was cancelled", Some(&error));
+            }
+            return Self::close_stream(slf);
+        }
+        if !head_sent {
+            // Nothing has been sent: the failure is a real 500.
+            Protocol::respond_error(
+                this.protocol.bind(py),
+                &error,
+                this.request.as_ref(),
+                this.route.as_ref(),
+            )?;
+            return Self::close_stream(slf);
+        }
+        this.log(
+            py,
+            "a stream failed, so its connection is reset",
+            Some(&error),
+        );
+        this.protocol.get().abort(py);
+        Self::close_stream(slf)
+    }
+
+    /// The task was cancelled while the generator stood between two chunks.
+    pub(super) fn stream_interrupted(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.protocol.get().cancelled(py).is_none() {
+            this.log(
+                py,
+                "a stream's task was cancelled, so its connection is reset",
+                Some(&error),
+            );
+            this.protocol.get().abort(py);
+        }
+        Self::close_stream(slf)
+    }
+
+    /// Closes the generator; what remains is [`Ending::Abort`].
+    pub(super) fn close_stream(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (source, response) = this.streaming(py, |streaming| {
+            (streaming.source.take(), streaming.response.clone_ref(py))
+        })?;
+        let close = match source {
+            Some(Source::Async {
+                close: Some(close), ..
+            }) => close
+                .bind(py)
+                .call0()
+                .and_then(|awaitable| {
+                    awaitable_iterator(&awaitable)?.ok_or_else(|| not_awaitable(&awaitable))
+                })
+                .map(Some),
+            Some(Source::Threaded(puller)) => this.in_thread(py, &puller, "close").map(Some),
+            Some(Source::Async { close: None, .. } | Source::Inline(_)) => Ok(None),
+            None => Streaming::new(response.bind(py)).close_unstarted(py),
+        };
+        match close {
+            Ok(close) => Self::close_or_end(slf, close),
+            Err(error) => {
+                this.log(py, "a stream's generator could not be closed", Some(&error));
+                Self::end_stream(slf, Ending::Abort)
+            }
+        }
+    }
+
+    pub(super) fn close_or_end(slf: &Bound<'_, Self>, close: Option<Py<PyAny>>) -> PyResult<()> {
+        let this = slf.get();
+        match close {
+            Some(awaitable) => {
+                this.put_stage(slf.py(), Stage::Close(awaitable));
+                Ok(())
+            }
+            None => Self::end_stream(slf, Ending::Abort),
+        }
+    }
+
+    /// The generator is through. An unfinished response is cut off, so that nobody takes it for a whole one.
+    pub(super) fn end_stream(slf: &Bound<'_, Self>, ending: Ending) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let protocol = this.protocol.get();
+        if matches!(ending, Ending::Finish) && protocol.cancelled(py).is_none() {
+            if !this.streaming(py, |streaming| streaming.head_sent)? {
+                this.send_head(py)?;
+            }
+            let finished = protocol.with_core(py, |core, out| core.finish(out, None));
+            if let Err(error) = finished {
+                let error = PyRuntimeError::new_err(error.to_string());
+                this.log(
+                    py,
+                    "a stream's content does not match its content-length; the connection is reset",
+                    Some(&error),
+                );
+                protocol.abort(py);
+            } else {
+                this.flush(py)?;
+            }
+        } else if protocol.with_core(py, |core, _| core.is_unfinished()) {
+            match protocol.cancelled(py) {
+                Some(Cancelled::Shutdown)
+                    if !this.streaming(py, |streaming| streaming.head_sent)? =>
+                {
+                    return Self::refuse(slf);
+                }
+                _ => protocol.abort(py),
+            }
+        }
+        Self::end(slf)
+    }
+}
+
+/// Finds out what was given as a stream.
+fn open_source(source: &Bound<'_, PyAny>) -> PyResult<Source> {
+    let py = source.py();
+    let is_async = |value: &Bound<'_, PyAny>| value.hasattr(pyo3::intern!(py, "__anext__"));
+    let from_async = |iterator: Bound<'_, PyAny>| -> PyResult<Source> {
+        let close = iterator.getattr_opt(pyo3::intern!(py, "aclose"))?;
+        Ok(Source::Async {
+            iterator: iterator.unbind(),
+            close: close.map(Bound::unbind),
+        })
+    };
+    let threaded = |value: &Bound<'_, PyAny>| -> PyResult<Source> {
+        let class = py.import("vibora._driving")?.getattr("ThreadedIterator")?;
+        Ok(Source::Threaded(class.call1((value,))?.unbind()))
+    };
+    if source.is_exact_instance_of::<PyList>() || source.is_exact_instance_of::<PyTuple>() {
+        return Ok(Source::Inline(source.try_iter()?.into_any().unbind()));
+    }
+    let source = if source.is_callable()
+        && !is_async(source)?
+        && !source.hasattr(pyo3::intern!(py, "__aiter__"))?
+    {
+        source.call0()?
+    } else {
+        source.clone()
+    };
+    if is_async(&source)? {
+        return from_async(source);
+    }
+    if let Some(method) = source.getattr_opt(pyo3::intern!(py, "__aiter__"))? {
+        return from_async(method.call0()?);
+    }
+    if source.is_exact_instance_of::<PyList>() || source.is_exact_instance_of::<PyTuple>() {
+        return Ok(Source::Inline(source.try_iter()?.into_any().unbind()));
+    }
+    // SAFETY: the argument is a live object.
+    if unsafe { ffi::PyCoro_CheckExact(source.as_ptr()) } != 0 {
+        source.call_method0("close")?;
+        return Err(PyTypeError::new_err(
+            "the stream is a coroutine function; it must `yield` its chunks",
+        ));
+    }
+    threaded(&source)
+}
+
+impl Source {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Async { iterator, close } => Self::Async {
+                iterator: iterator.clone_ref(py),
+                close: close.as_ref().map(|close| close.clone_ref(py)),
+            },
+            Self::Inline(iterator) => Self::Inline(iterator.clone_ref(py)),
+            Self::Threaded(puller) => Self::Threaded(puller.clone_ref(py)),
+        }
+    }
+}
+
+impl Streaming {
+    pub(super) fn new(response: &Bound<'_, Response>) -> Self {
+        let py = response.py();
+        let (chunk_timeout, complete_timeout) = {
+            let parts = response.get().parts.borrow(py);
+            parts.stream.as_ref().map_or((0, 0), |stream| {
+                (stream.chunk_timeout, stream.complete_timeout)
+            })
+        };
+        Self {
+            response: response.clone().unbind(),
+            source: None,
+            head_sent: false,
+            chunk_timeout,
+            complete_timeout,
+            share: 0,
+        }
+    }
+
+    /// The clean-up of a generator object that was handed over and never started.
+    pub(super) fn close_unstarted(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let source = self
+            .response
+            .get()
+            .parts
+            .borrow(py)
+            .stream
+            .as_ref()
+            .map(|stream| stream.source.clone_ref(py));
+        let Some(source) = source else {
+            return Ok(None);
+        };
+        let source = source.bind(py);
+        if let Some(close) = source.getattr_opt(pyo3::intern!(py, "aclose"))? {
+            return awaitable_iterator(&close.call0()?);
+        }
+        if source.hasattr(pyo3::intern!(py, "__next__"))? {
+            if let Some(close) = source.getattr_opt(pyo3::intern!(py, "close"))? {
+                close.call0()?;
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,577 @@
+//! How connections and exchanges end: deadlines, consumption by the client, disconnects, resets, shutdown.
+
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::{Cancelled, Protocol, timeout_name};
+use crate::http::connection::{Receiving, Sending};
+use crate::http::deadlines::TimerKind;
+use crate::py::errors::vibora_error;
+use crate::py::request::BodyFailure;
+use crate::py::route::OnDisconnect;
+use crate::py::server::{CLEAN_UP, LINGER, Server};
+use crate::py::{clock, socket};
+
+impl Protocol {
+    /// After a callback's work: writes, closes if the last response is out, decides about reading, arms the timers.
+    pub(super) fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let server = this.server.get();
+        let wrote = this.flush(py)?;
+        if wrote > 0 && this.must_wait(py) && this.state.borrow(py).current.is_none() {
+            this.expect_consumption(py);
+        }
+        let (over, pause, resume) = {
+            let mut state = this.state.borrow(py);
+            if state.transport.is_none() {
+                return Ok(());
+            }
+            let idle = state.current.is_none();
+            let over = idle && state.core.is_closed() && !state.closing;
+            if idle && !state.core.is_closed() && state.core.receiving() == Receiving::Head {
+                let now = clock::monotonic_ms();
+                if state.pending.is_empty() {
+                    state.deadlines.clear(TimerKind::Head);
+                    if server.limits.keep_alive_timeout > 0 {
+                        state
+                            .deadlines
+                            .set(TimerKind::KeepAlive, now + server.limits.keep_alive_timeout);
+                    }
+                } else if state.writing_paused {
+                    // Requests wait for the client to read; that has a deadline of its own.
+                    state.deadlines.clear(TimerKind::Head);
+                } else if state.deadlines.get(TimerKind::Head).is_none()
+                    && server.limits.head_timeout > 0
+                {
+                    state.deadlines.clear(TimerKind::KeepAlive);
+                    state
+                        .deadlines
+                        .set(TimerKind::Head, now + server.limits.head_timeout);
+                }
+            }
+            let received = state.core.received_length();
+            let body = state.pace.as_ref().and_then(|pace| pace.deadline(received));
+            match body {
+                Some(deadline) => state.deadlines.set(TimerKind::Body, deadline),
+                None => state.deadlines.clear(TimerKind::Body),
+            }
+            let behind = state.pending.len() > server.limits.read_buffer && !state.core.is_closed();
+            let blocked = state.current.is_some() || state.writing_paused;
+            let content = state.reading.is_some();
+            (
+                over,
+                behind && blocked,
+                state.reading_paused && !behind && !content,
+            )
+        };
+        if pause {
+            this.pause_reading(py)?;
+        } else if resume {
+            this.resume_reading(py)?;
+        }
+        if over {
+            this.close(py)?;
+        }
+        this.arm(py)
+    }
+
+    /// Tells the worker's timer wheel of a deadline that is earlier than what it knows.
+    pub(super) fn arm(&self, py: Python<'_>) -> PyResult<()> {
+        let (key, deadline) = {
+            let mut state = self.state.borrow(py);
+            match (state.key, state.deadlines.next()) {
+                (Some(key), Some(deadline)) if deadline < state.scheduled => {
+                    state.scheduled = deadline;
+                    (key, deadline)
+                }
+                _ => return Ok(()),
+            }
+        };
+        Server::schedule(self.server.bind(py), key, deadline)
+    }
+
+    /// Closes after the last response: flushes, and lingers where the peer may still be sending.
+    pub(super) fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let (transport, linger) = {
+            let mut state = self.state.borrow(py);
+            if state.closing {
+                return Ok(());
+            }
+            state.closing = true;
+            state.pending = Vec::new();
+            let linger = state.core.must_linger() && !state.eof;
+            state.core.close();
+            state.deadlines.clear(TimerKind::Head);
+            state.deadlines.clear(TimerKind::KeepAlive);
+            state
+                .deadlines
+                .set(TimerKind::Linger, clock::monotonic_ms() + LINGER);
+            if !linger && state.writing_paused {
+                // The transport closes when the client has read; the response's own timeouts watch over that.
+                state.deadlines.clear(TimerKind::Linger);
+            }
+            let Some(transport) = state
+                .transport
+                .as_ref()
+                .map(|transport| transport.clone_ref(py))
+            else {
+                return Ok(());
+            };
+            (transport, linger)
+        };
+        let transport = transport.bind(py);
+        if linger
+            && transport
+                .call_method0(pyo3::intern!(py, "can_write_eof"))?
+                .is_truthy()?
+        {
+            let paused = std::mem::take(&mut self.state.borrow(py).reading_paused);
+            if paused {
+                transport.call_method0(pyo3::intern!(py, "resume_reading"))?;
+            }
+            transport.call_method0(pyo3::intern!(py, "write_eof"))?;
+            return Ok(());
+        }
+        self.state.borrow(py).deadlines.clear(TimerKind::Linger);
+        transport.call_method0(pyo3::intern!(py, "close")).map(drop)
+    }
+
+    /// Ends the connection at once: a reset, nothing flushed. The exchange, if one runs, has to be cancelled as well.
+    pub(crate) fn abort(&self, py: Python<'_>) {
+        let (transport, fd) = {
+            let mut state = self.state.borrow(py);
+            let Some(transport) = state
+                .transport
+                .as_ref()
+                .map(|transport| transport.clone_ref(py))
+            else {
+                return;
+            };
+            let fd = state.descriptor(py);
+            state.core.close();
+            state.closing = true;
+            state.pending = Vec::new();
+            state.chunks.clear();
+            state.responses.clear();
+            let clean_up = state.deadlines.get(TimerKind::CleanUp);
+            state.deadlines.clear_all();
+            if let Some(deadline) = clean_up {
+                state.deadlines.set(TimerKind::CleanUp, deadline);
+            }
+            (transport, fd)
+        };
+        if let Some(fd) = fd {
+            socket::reset_on_close(fd);
+        }
+        if let Err(error) = transport.call_method0(py, pyo3::intern!(py, "abort")) {
+            self.server.get().log(
+                py,
+                "error",
+                "the transport could not be aborted",
+                Some(&error),
+            );
+        }
+    }
+
+    /// Cancels the running exchange.
+    pub(super) fn cancel(&self, py: Python<'_>, reason: Cancelled) -> PyResult<()> {
+        let task = {
+            let mut state = self.state.borrow(py);
+            let Some(current) = &mut state.current else {
+                return Ok(());
+            };
+            if current.cancelled.is_some() {
+                return Ok(());
+            }
+            current.cancelled = Some(reason);
+            let task = current.task.as_ref().map(|task| task.clone_ref(py));
+            state
+                .deadlines
+                .set(TimerKind::CleanUp, clock::monotonic_ms() + CLEAN_UP);
+            task
+        };
+        match task {
+            Some(task) => task.call_method0(py, pyo3::intern!(py, "cancel")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The client has gone: streams and safe methods are cancelled, others finish unless their route says otherwise.
+    pub(super) fn disconnected(&self, py: Python<'_>) -> PyResult<()> {
+        let (reading, cancel) = {
+            let mut state = self.state.borrow(py);
+            let reading = state.reading.take();
+            let cancel = state.current.as_ref().is_some_and(|current| {
+                let policy = current
+                    .route
+                    .as_ref()
+                    .map_or(OnDisconnect::Auto, |route| route.get().on_disconnect);
+                current.streaming
+                    || match policy {
+                        OnDisconnect::Cancel => true,
+                        OnDisconnect::Finish => false,
+                        OnDisconnect::Auto => current
+                            .request
+                            .as_ref()
+                            .is_none_or(|request| request.get().is_safe()),
+                    }
+            });
+            (reading, cancel)
+        };
+        if let Some(request) = reading {
+            request.get().fail(py, BodyFailure::Disconnected);
+            request.get().wake(py)?;
+        }
+        if cancel {
+            self.cancel(py, Cancelled::Disconnected)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The server forgets the connection, once it is lost and no exchange is left.
+    pub(super) fn leave_server(&self, py: Python<'_>) -> PyResult<()> {
+        let key = self.state.borrow(py).key.take();
+        match key {
+            Some(key) => self.server.get().closed(py, key),
+            None => Ok(()),
+        }
+    }
+
+    /// The peer's address and port.
+    pub(crate) fn peer(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
+        let transport = self
+            .state
+            .borrow(py)
+            .transport
+            .as_ref()
+            .map(|transport| transport.clone_ref(py));
+        let Some(transport) = transport else {
+            return Ok(None);
+        };
+        let name = transport
+            .bind(py)
+            .call_method1("get_extra_info", ("peername",))?;
+        if name.is_instance_of::<PyTuple>() && name.len()? >= 2 {
+            return Ok(Some((
+                name.get_item(0)?.extract()?,
+                name.get_item(1)?.extract()?,
+            )));
+        }
+        Ok(None)
+    }
+
+    /// How many bytes the client has acknowledged, and how many of those written it has not.
+    pub(super) fn consumed(&self, py: Python<'_>) -> (u64, u64) {
+        let (transport, fd, written) = {
+            let mut state = self.state.borrow(py);
+            let fd = state.descriptor(py);
+            (
+                state
+                    .transport
+                    .as_ref()
+                    .map(|transport| transport.clone_ref(py)),
+                fd,
+                state.written,
+            )
+        };
+        let buffered = transport
+            .and_then(|transport| {
+                transport
+                    .call_method0(py, pyo3::intern!(py, "get_write_buffer_size"))
+                    .ok()?
+                    .extract::<u64>(py)
+                    .ok()
+            })
+            .unwrap_or(0);
+        let open = buffered + fd.map_or(0, socket::unacknowledged);
+        (written.saturating_sub(open), open.min(written))
+    }
+
+    /// The worker's timer wheel says that a deadline may have passed.
+    pub(crate) fn timer_fired(slf: &Bound<'_, Self>, now: u64) -> PyResult<()> {
+        Self::guarded(slf, || {
+            let py = slf.py();
+            let this = slf.get();
+            loop {
+                let kind = {
+                    let mut state = this.state.borrow(py);
+                    state.scheduled = u64::MAX;
+                    state.deadlines.expire(now)
+                };
+                match kind {
+                    Some(kind) => Self::expired(slf, kind, now)?,
+                    None => return Self::settle_timer(slf),
+                }
+            }
+        })
+    }
+
+    pub(super) fn settle_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.flush(py)?;
+        let over = {
+            let state = this.state.borrow(py);
+            state.current.is_none()
+                && state.core.is_closed()
+                && !state.closing
+                && state.transport.is_some()
+        };
+        if over {
+            this.close(py)?;
+        }
+        this.arm(py)
+    }
+
+    pub(super) fn expired(slf: &Bound<'_, Self>, kind: TimerKind, now: u64) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        match kind {
+            TimerKind::Head => {
+                let partial = !this.state.borrow(py).pending.is_empty();
+                if !partial {
+                    return this.end_idle(py);
+                }
+                {
+                    let mut state = this.state.borrow(py);
+                    state.pending = Vec::new();
+                    state.core.refuse();
+                }
+                let error = vibora_error(
+                    py,
+                    "RequestTimeout",
+                    ("the request's head came too slowly",),
+                );
+                Self::respond_error(slf, &error, None, None)
+            }
+            TimerKind::KeepAlive => this.end_idle(py),
+            TimerKind::Body => {
+                let request = {
+                    let mut state = this.state.borrow(py);
+                    let received = state.core.received_length();
+                    match state.pace.as_ref().and_then(|pace| pace.deadline(received)) {
+                        Some(deadline) if deadline <= now => {
+                            state.pace = None;
+                            state.core.refuse();
+                            state.reading.take()
+                        }
+                        Some(deadline) => {
+                            state.deadlines.set(TimerKind::Body, deadline);
+                            None
+                        }
+                        None => None,
+                    }
+                };
+                if let Some(request) = request {
+                    request.get().fail(py, BodyFailure::TooSlow);
+                    request.get().wake(py)?;
+                }
+                Ok(())
+            }
+            TimerKind::Route => {
+                let sent = this.state.borrow(py).core.sending() != Sending::Head;
+                if sent {
+                    return this.cut(py, kind, now);
+                }
+                let message = this.describe(
+                    py,
+                    "gave no response within its timeout; it is cancelled",
+                    kind,
+                );
+                this.server.get().log(py, "warning", &message, None);
+                this.cancel(py, Cancelled::TimedOut)
+            }
+            TimerKind::Chunk | TimerKind::Flush | TimerKind::Complete => {
+                this.check_consumption(py, kind, now)
+            }
+            TimerKind::HalfClose => {
+                this.disconnected(py)?;
+                let finishing = this
+                    .state
+                    .borrow(py)
+                    .current
+                    .as_ref()
+                    .is_some_and(|current| current.cancelled.is_none());
+                if !finishing {
+                    this.abort(py);
+                }
+                Ok(())
+            }
+            TimerKind::Linger => {
+                this.abort(py);
+                Ok(())
+            }
+            TimerKind::CleanUp => this.abandon(py),
+        }
+    }
+
+    /// An idle connection's time is up. Bytes that the peer never acknowledged are not waited for.
+    pub(super) fn end_idle(&self, py: Python<'_>) -> PyResult<()> {
+        if self.consumed(py).1 > 0 {
+            self.abort(py);
+            return Ok(());
+        }
+        {
+            let mut state = self.state.borrow(py);
+            state.core.close();
+            state.closing = true;
+        }
+        let transport = self
+            .state
+            .borrow(py)
+            .transport
+            .as_ref()
+            .map(|transport| transport.clone_ref(py));
+        match transport {
+            Some(transport) => transport
+                .call_method0(py, pyo3::intern!(py, "close"))
+                .map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// A response's deadline has come: has the client consumed what was due?
+    pub(super) fn check_consumption(
+        &self,
+        py: Python<'_>,
+        kind: TimerKind,
+        now: u64,
+    ) -> PyResult<()> {
+        let (consumed, _) = self.consumed(py);
+        let late = {
+            let mut state = self.state.borrow(py);
+            match kind {
+                TimerKind::Complete => consumed < state.complete_end,
+                TimerKind::Chunk | TimerKind::Flush => {
+                    let queue = if kind == TimerKind::Chunk {
+                        &mut state.chunks
+                    } else {
+                        &mut state.responses
+                    };
+                    queue.consume(consumed);
+                    match queue.deadline() {
+                        Some(deadline) if deadline <= now => true,
+                        Some(deadline) => {
+                            state.deadlines.set(kind, deadline);
+                            false
+                        }
+                        None => false,
+                    }
+                }
+                _ => false,
+            }
+        };
+        if late {
+            self.cut(py, kind, now)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A client did not consume in time: resets the connection, cancels what runs, and says so once.
+    pub(super) fn cut(&self, py: Python<'_>, kind: TimerKind, _now: u64) -> PyResult<()> {
+        let (_, open) = self.consumed(py);
+        let written = self.state.borrow(py).written;
+        let what = format!(
+            "the client did not consume in time: {written} bytes sent, {open} of them not consumed; connection reset"
+        );
+        let message = self.describe(py, &what, kind);
+        self.server.get().log(py, "warning", &message, None);
+        self.abort(py);
+        self.cancel(py, Cancelled::Aborted)
+    }
+
+    /// A log line's facts: route, request, client, timeout.
+    pub(super) fn describe(&self, py: Python<'_>, what: &str, kind: TimerKind) -> String {
+        let (route, request, seconds) = {
+            let state = self.state.borrow(py);
+            let current = state.current.as_ref();
+            let seconds = current.and_then(|current| current.exchange.get().seconds(py, kind));
+            (
+                current
+                    .and_then(|current| current.route.as_ref())
+                    .map_or_else(
+                        || "-".to_owned(),
+                        |route| route.get().name.bind(py).to_string_lossy().into_owned(),
+                    ),
+                current
+                    .and_then(|current| current.request.as_ref())
+                    .map_or_else(|| "-".to_owned(), |request| request.get().describe()),
+                seconds.map_or_else(String::new, |seconds| format!(" ({seconds} s)")),
+            )
+        };
+        let client = match self.peer(py) {
+            Ok(Some((host, port))) => format!("{host}:{port}"),
+            Ok(None) | Err(_) => "-".to_owned(),
+        };
+        format!(
+            "{}{seconds}: route {route:?}, {request}, client {client}: {what}",
+            timeout_name(kind)
+        )
+    }
+
+    /// A cancelled exchange has not ended in time: the connection goes on without it.
+    pub(super) fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+        let message = self.describe(
+            py,
+            "did not end within 5 s of being cancelled; it is abandoned",
+            TimerKind::CleanUp,
+        );
+        self.server.get().log(py, "error", &message, None);
+        let (current, lost) = {
+            let mut state = self.state.borrow(py);
+            (state.current.take(), state.transport.is_none())
+        };
+        let Some(current) = current else {
+            return Ok(());
+        };
+        *self.server.get().running.borrow(py) -= 1;
+        current.exchange.get().abandon(py);
+        if let Some(request) = &current.request {
+            request.get().release(py);
+        }
+        if let Some(task) = current.task {
+            task.call_method0(py, pyo3::intern!(py, "cancel"))?;
+        }
+        if lost {
+            return self.leave_server(py);
+        }
+        self.abort(py);
+        Ok(())
+    }
+
+    pub(crate) fn begin_shutdown(&self, py: Python<'_>) -> PyResult<()> {
+        let idle = {
+            let mut state = self.state.borrow(py);
+            state.core.close_after_response();
+            state.current.is_none()
+                && state.pending.is_empty()
+                && state.core.receiving() == Receiving::Head
+                && !state.closing
+        };
+        if idle { self.end_idle(py) } else { Ok(()) }
+    }
+
+    pub(crate) fn cancel_for_shutdown(&self, py: Python<'_>) -> PyResult<bool> {
+        let running = {
+            let mut state = self.state.borrow(py);
+            state.core.close_after_response();
+            state.current.is_some()
+        };
+        if running {
+            self.cancel(py, Cancelled::Shutdown)?;
+        }
+        self.arm(py)?;
+        Ok(running)
+    }
+
+    pub(crate) fn abort_for_shutdown(&self, py: Python<'_>) -> PyResult<bool> {
+        let open = self.state.borrow(py).transport.is_some();
+        self.abort(py);
+        self.cancel(py, Cancelled::Shutdown)?;
+        self.arm(py)?;
+        Ok(open)
+    }
+}

@@ -1,0 +1,347 @@
+//! `Protocol`: one connection, as an `asyncio.Protocol` for any loop's transport.
+//!
+//! The loop hands it bytes; it asks [`Connection`] what they mean, routes requests, drives handlers, and writes what
+//! they answer, once per batch. A handler that cannot suspend is run right here; any other gets an [`Exchange`] in a
+//! task of its own, and the connection waits for it: one exchange at a time, responses in order.
+
+mod driving;
+mod ending;
+mod receiving;
+mod sending;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::http::connection::{Connection, Receiving, Sending};
+use crate::http::deadlines::{Deadlines, TimerKind, Unconsumed, UploadPace};
+use crate::py::cell::GilCell;
+use crate::py::exchange::Exchange;
+use crate::py::request::{BodyFailure, Request};
+use crate::py::route::Route;
+use crate::py::server::{HALF_CLOSE, Server, settle};
+use crate::py::{clock, socket};
+
+pub(crate) use driving::{exit_request, not_a_response};
+
+/// Content of at least this many bytes is written without being copied behind its head.
+const LARGE: usize = 64 * 1024;
+/// What the kernel may hold unsent of a stream.
+const UNSENT: u32 = 128 * 1024;
+
+/// Why an exchange is being cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// The client has gone.
+    Disconnected,
+    /// The connection was reset because a timeout of the response had passed.
+    Aborted,
+    /// `RouteLimits.timeout` has passed and nothing has been sent.
+    TimedOut,
+    /// The server stops.
+    Shutdown,
+}
+
+/// The exchange that a task is working on.
+struct Current {
+    exchange: Py<Exchange>,
+    task: Option<Py<PyAny>>,
+    request: Option<Py<Request>>,
+    route: Option<Py<Route>>,
+    streaming: bool,
+    cancelled: Option<Cancelled>,
+}
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts; what depends on each other is in `core`"
+)]
+struct State {
+    core: Connection,
+    transport: Option<Py<PyAny>>,
+    write: Option<Py<PyAny>>,
+    fd: Option<i32>,
+    /// What has arrived and could not be parsed yet: a partial head, or pipelined requests.
+    pending: Vec<u8>,
+    current: Option<Current>,
+    /// The request whose content is arriving, for a handler that may read it.
+    reading: Option<Py<Request>>,
+    /// A callback of the loop is working on this connection: it writes, and arms the timers, when it is through.
+    busy: bool,
+    writing_paused: bool,
+    reading_paused: bool,
+    /// The future on which a stream waits until the client has read.
+    drain: Option<Py<PyAny>>,
+    /// Bytes handed to the transport, from the connection's beginning.
+    written: u64,
+    chunks: Unconsumed,
+    responses: Unconsumed,
+    /// Everything up to here must be consumed by [`TimerKind::Complete`].
+    complete_end: u64,
+    deadlines: Deadlines,
+    /// When the worker's timer wheel will look at this connection.
+    scheduled: u64,
+    pace: Option<UploadPace>,
+    key: Option<u32>,
+    /// The peer has sent its last byte.
+    eof: bool,
+    /// The transport has been told to close.
+    closing: bool,
+    stream_bounded: bool,
+}
+
+impl State {
+    /// The socket's descriptor, looked up once.
+    fn descriptor(&mut self, py: Python<'_>) -> Option<i32> {
+        if self.fd.is_none() {
+            self.fd = self
+                .transport
+                .as_ref()
+                .and_then(|transport| socket::descriptor(transport.bind(py)));
+        }
+        self.fd
+    }
+}
+
+/// One connection.
+#[pyclass(frozen, weakref, module = "vibora._core", name = "Protocol")]
+pub(crate) struct Protocol {
+    pub(crate) server: Py<Server>,
+    state: GilCell<State>,
+}
+
+/// What a route's timeouts are called in the log.
+fn timeout_name(kind: TimerKind) -> &'static str {
+    match kind {
+        TimerKind::Head => "head_timeout",
+        TimerKind::KeepAlive => "keep_alive_timeout",
+        TimerKind::Body => "body_timeout",
+        TimerKind::Route | TimerKind::Flush => "timeout",
+        TimerKind::Chunk => "chunk_timeout",
+        TimerKind::Complete => "complete_timeout",
+        TimerKind::HalfClose => "half_close",
+        TimerKind::Linger => "linger",
+        TimerKind::CleanUp => "clean_up",
+    }
+}
+
+impl Protocol {
+    pub(crate) fn new(server: Py<Server>) -> Self {
+        Self {
+            server,
+            state: GilCell::new(State {
+                core: Connection::new(),
+                transport: None,
+                write: None,
+                fd: None,
+                pending: Vec::new(),
+                current: None,
+                reading: None,
+                busy: false,
+                writing_paused: false,
+                reading_paused: false,
+                drain: None,
+                written: 0,
+                chunks: Unconsumed::default(),
+                responses: Unconsumed::default(),
+                complete_end: 0,
+                deadlines: Deadlines::default(),
+                scheduled: u64::MAX,
+                pace: None,
+                key: None,
+                eof: false,
+                closing: false,
+                stream_bounded: false,
+            }),
+        }
+    }
+
+    /// Runs a callback of the loop. An error or a panic in it is ours: it is logged and ends this connection only.
+    fn guarded(slf: &Bound<'_, Self>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let failure = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => {
+                exit_request(py, &error)?;
+                error
+            }
+            Err(panic) => {
+                let text = panic
+                    .downcast_ref::<&str>()
+                    .map(|text| (*text).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned())
+                    .unwrap_or_else(|| "no message".to_owned());
+                PyRuntimeError::new_err(format!("panic in the core: {text}"))
+            }
+        };
+        let server = this.server.get();
+        server.out.borrow(py).clear();
+        this.state.borrow(py).busy = false;
+        server.leave(py)?;
+        server.log(
+            py,
+            "error",
+            "internal error; the connection is reset",
+            Some(&failure),
+        );
+        this.abort(py);
+        this.cancel(py, Cancelled::Aborted)
+    }
+}
+
+#[pymethods]
+impl Protocol {
+    fn connection_made(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::guarded(slf, || {
+            let py = slf.py();
+            let this = slf.get();
+            let server = this.server.get();
+            let write = transport.getattr(pyo3::intern!(py, "write"))?.unbind();
+            let high = server.limits.write_buffer;
+            if high != 64 * 1024 {
+                transport.call_method1(pyo3::intern!(py, "set_write_buffer_limits"), (high,))?;
+            }
+            let key = server.open(py, slf.clone().unbind());
+            let stopping = server.is_stopping(py);
+            {
+                let mut state = this.state.borrow(py);
+                state.transport = Some(transport.clone().unbind());
+                state.write = Some(write);
+                state.key = Some(key);
+                if server.limits.head_timeout > 0 {
+                    state.deadlines.set(
+                        TimerKind::Head,
+                        clock::monotonic_ms() + server.limits.head_timeout,
+                    );
+                }
+            }
+            if stopping {
+                return this.begin_shutdown(py);
+            }
+            this.arm(py)
+        })
+    }
+
+    fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        Self::guarded(slf, || Self::pump(slf, data.as_bytes()))
+    }
+
+    /// Pipelined requests that waited for their turn.
+    fn _proceed(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guarded(slf, || Self::pump(slf, b""))
+    }
+
+    /// The peer has closed its half. A response that is complete within half a second still reaches it; then it counts
+    /// as gone.
+    fn eof_received(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        let this = slf.get();
+        let mut keep = false;
+        Self::guarded(slf, || {
+            let (result, running, reading) = {
+                let mut state = this.state.borrow(py);
+                state.eof = true;
+                let partial = !state.pending.is_empty();
+                let waiting = state.current.is_some() || state.core.sending() == Sending::Head;
+                let result = if waiting && state.core.receiving() == Receiving::Done {
+                    state.core.close_after_response();
+                    Ok(())
+                } else {
+                    state.core.receive_eof(partial)
+                };
+                let reading = if result.is_err() {
+                    state.reading.take()
+                } else {
+                    None
+                };
+                if state.current.is_some() {
+                    state
+                        .deadlines
+                        .set(TimerKind::HalfClose, clock::monotonic_ms() + HALF_CLOSE);
+                }
+                (result, state.current.is_some(), reading)
+            };
+            if let Some(request) = reading {
+                request.get().fail(py, BodyFailure::Disconnected);
+                request.get().wake(py)?;
+            }
+            keep = running && result.is_ok();
+            if running && result.is_err() {
+                // A cut request: its handler learns of it, nobody waits for the answer.
+                this.disconnected(py)?;
+            }
+            this.arm(py)
+        })?;
+        Ok(keep)
+    }
+
+    fn connection_lost(slf: &Bound<'_, Self>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::guarded(slf, || {
+            let py = slf.py();
+            let this = slf.get();
+            let (transport, write, drain) = {
+                let mut state = this.state.borrow(py);
+                state.core.close();
+                state.closing = true;
+                state.fd = None;
+                state.pending = Vec::new();
+                state.pace = None;
+                state.chunks.clear();
+                state.responses.clear();
+                let route = state.deadlines.get(TimerKind::Route);
+                let clean_up = state.deadlines.get(TimerKind::CleanUp);
+                state.deadlines.clear_all();
+                for (kind, deadline) in [(TimerKind::Route, route), (TimerKind::CleanUp, clean_up)]
+                {
+                    if let Some(deadline) = deadline {
+                        state.deadlines.set(kind, deadline);
+                    }
+                }
+                (
+                    state.transport.take(),
+                    state.write.take(),
+                    state.drain.take(),
+                )
+            };
+            drop((transport, write));
+            this.disconnected(py)?;
+            if let Some(drain) = drain {
+                settle(drain.bind(py))?;
+            }
+            if this.state.borrow(py).current.is_none() {
+                return this.leave_server(py);
+            }
+            this.arm(py)
+        })
+    }
+
+    fn pause_writing(slf: &Bound<'_, Self>) {
+        slf.get().state.borrow(slf.py()).writing_paused = true;
+    }
+
+    fn resume_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guarded(slf, || {
+            let py = slf.py();
+            let this = slf.get();
+            let (drain, proceed) = {
+                let mut state = this.state.borrow(py);
+                state.writing_paused = false;
+                let proceed = state.current.is_none() && !state.pending.is_empty();
+                (state.drain.take(), proceed)
+            };
+            if let Some(drain) = drain {
+                settle(drain.bind(py))?;
+            }
+            if proceed {
+                return this
+                    .server
+                    .get()
+                    .call_soon(py, &slf.getattr(pyo3::intern!(py, "_proceed"))?);
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,313 @@
+//! What is sent: responses and chunks are encoded into the worker's buffer and written once per batch.
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::{Cancelled, LARGE, Protocol, UNSENT, exit_request};
+use crate::http::connection::{Connection, ContentFraming, Outgoing, Sending};
+use crate::http::deadlines::TimerKind;
+use crate::http::fields::FieldMap;
+use crate::py::request::Request;
+use crate::py::response::{Fields, Response};
+use crate::py::route::Route;
+use crate::py::{clock, socket};
+
+/// The route's timeout where no route is known: the default of `RouteLimits.timeout`.
+const DEFAULT_TIMEOUT: u64 = 30_000;
+
+impl Protocol {
+    /// Answers a request that has no `Request` object yet with an error.
+    pub(super) fn fail(
+        slf: &Bound<'_, Self>,
+        error: &PyErr,
+        octets: &[u8],
+        route: Option<&Py<Route>>,
+    ) -> PyResult<()> {
+        let request = Self::request(slf, octets, route)?;
+        Self::respond_error(slf, error, Some(&request), route)
+    }
+
+    /// Asks Python what to answer to an error, and answers it. Whatever goes wrong then is a plain 500.
+    pub(crate) fn respond_error(
+        slf: &Bound<'_, Self>,
+        error: &PyErr,
+        request: Option<&Py<Request>>,
+        route: Option<&Py<Route>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let server = this.server.get();
+        let sent = server
+            .error_response(py, request, error, route)
+            .and_then(|value| match value.cast::<Response>() {
+                Ok(response) if !response.get().is_stream(py) => this.send(py, response)?,
+                _ => Err(PyTypeError::new_err(
+                    "an error handler must return a Response that is not a stream",
+                )),
+            });
+        if let Err(error) = sent {
+            exit_request(py, &error)?;
+            server.log(
+                py,
+                "error",
+                "the response to an error could not be made",
+                Some(&error),
+            );
+            this.send_empty(py, 500, None)?;
+        }
+        if let Some(request) = request {
+            request.get().release(py);
+        }
+        Ok(())
+    }
+
+    /// A response without content, made without Python.
+    pub(super) fn send_empty(
+        &self,
+        py: Python<'_>,
+        status: u16,
+        allow: Option<&str>,
+    ) -> PyResult<()> {
+        let server = self.server.get();
+        let mut fields = FieldMap::new();
+        if let Some(allow) = allow {
+            fields
+                .append(b"allow", allow.as_bytes())
+                .map_err(|error| PyRuntimeError::new_err(format!("allow: {error}")))?;
+        }
+        let date = server.date(py);
+        let mut state = self.state.borrow(py);
+        if state.core.sending() != Sending::Head {
+            return Ok(());
+        }
+        let response = Outgoing {
+            status,
+            fields: Some(&fields),
+            content_type: None,
+        };
+        state
+            .core
+            .send_response(
+                &mut server.out.borrow(py),
+                &response,
+                b"",
+                &date,
+                &server.http,
+            )
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        *server.served.borrow(py) += 1;
+        Ok(())
+    }
+
+    /// Encodes a response that is not a stream. The inner result is the user's error, the outer one ours.
+    pub(crate) fn send(
+        &self,
+        py: Python<'_>,
+        response: &Bound<'_, Response>,
+    ) -> PyResult<PyResult<()>> {
+        let server = self.server.get();
+        if let Err(error) = response.get().settle_cookies(py) {
+            return Ok(Err(error));
+        }
+        let date = server.date(py);
+        let large = {
+            let parts = response.get().parts.borrow(py);
+            let shared;
+            let fields = match &parts.fields {
+                Fields::None => None,
+                Fields::Owned(fields) => Some(&**fields),
+                Fields::Shared(headers) => {
+                    shared = headers.get().fields.borrow(py);
+                    Some(&*shared)
+                }
+            };
+            let outgoing = Outgoing {
+                status: parts.status,
+                fields,
+                content_type: parts.content_type,
+            };
+            let content = parts
+                .content
+                .as_ref()
+                .map_or(&b""[..], |content| content.as_bytes(py));
+            let mut state = self.state.borrow(py);
+            let mut out = server.out.borrow(py);
+            let sent = if content.len() < LARGE {
+                state
+                    .core
+                    .send_response(&mut out, &outgoing, content, &date, &server.http)
+                    .map(|()| None)
+            } else {
+                state
+                    .core
+                    .send_head(
+                        &mut out,
+                        &outgoing,
+                        Some(content.len() as u64),
+                        &date,
+                        &server.http,
+                    )
+                    .map(|framing| match framing {
+                        ContentFraming::Suppressed => Some(None),
+                        _ => Some(parts.content.as_ref().map(|content| content.clone_ref(py))),
+                    })
+            };
+            match sent {
+                Ok(large) => large,
+                Err(error) => return Ok(Err(PyRuntimeError::new_err(error.to_string()))),
+            }
+        };
+        *server.served.borrow(py) += 1;
+        if let Some(content) = large {
+            if let Some(content) = content {
+                self.flush(py)?;
+                let content = content.bind(py);
+                let length = content.as_bytes().len() as u64;
+                self.write(py, content)?;
+                self.expect_consumption(py);
+                let sent = self.state.borrow(py).core.content_sent(length);
+                sent.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            }
+            let mut state = self.state.borrow(py);
+            let finished = state.core.finish(&mut server.out.borrow(py), None);
+            finished.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// What has been written must be consumed within the route's timeout.
+    pub(super) fn expect_consumption(&self, py: Python<'_>) {
+        let mut state = self.state.borrow(py);
+        let timeout = state
+            .current
+            .as_ref()
+            .and_then(|current| current.route.as_ref())
+            .map_or(DEFAULT_TIMEOUT, |route| route.get().timeout);
+        if timeout == 0 {
+            return;
+        }
+        let now = clock::monotonic_ms();
+        // Since the head, where a deadline says when that was.
+        let deadline = state
+            .deadlines
+            .get(TimerKind::Route)
+            .unwrap_or(now + timeout);
+        let written = state.written;
+        state.responses.push(written, deadline);
+        if state.deadlines.get(TimerKind::Flush).is_none() {
+            let deadline = state.responses.deadline().unwrap_or(deadline);
+            state.deadlines.set(TimerKind::Flush, deadline);
+        }
+    }
+
+    pub(super) fn write(&self, py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let write = {
+            let mut state = self.state.borrow(py);
+            let Some(write) = state.write.as_ref().map(|write| write.clone_ref(py)) else {
+                return Ok(());
+            };
+            state.written += data.as_bytes().len() as u64;
+            write
+        };
+        write.call1(py, (data,)).map(drop)
+    }
+
+    /// Writes what has been encoded. Returns how many bytes that were.
+    pub(crate) fn flush(&self, py: Python<'_>) -> PyResult<usize> {
+        let data = {
+            let mut out = self.server.get().out.borrow(py);
+            if out.is_empty() {
+                return Ok(0);
+            }
+            let data = PyBytes::new(py, &out);
+            out.clear();
+            if out.capacity() > 4 * LARGE {
+                out.shrink_to(LARGE);
+            }
+            data
+        };
+        self.write(py, &data)?;
+        Ok(data.as_bytes().len())
+    }
+
+    pub(crate) fn with_core<T>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Connection, &mut Vec<u8>) -> T,
+    ) -> T {
+        let server = self.server.get();
+        work(&mut self.state.borrow(py).core, &mut server.out.borrow(py))
+    }
+
+    /// Why the exchange must end, if it must.
+    pub(crate) fn cancelled(&self, py: Python<'_>) -> Option<Cancelled> {
+        let state = self.state.borrow(py);
+        let asked = state.current.as_ref().and_then(|current| current.cancelled);
+        asked.or(if state.transport.is_none() {
+            Some(Cancelled::Disconnected)
+        } else {
+            None
+        })
+    }
+
+    pub(crate) fn is_disconnected(&self, py: Python<'_>) -> bool {
+        let state = self.state.borrow(py);
+        state.transport.is_none() || state.closing
+    }
+
+    pub(crate) fn must_wait(&self, py: Python<'_>) -> bool {
+        let state = self.state.borrow(py);
+        state.writing_paused && state.transport.is_some()
+    }
+
+    /// A future that is done when the client has read.
+    pub(crate) fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.server.get().new_future(py)?;
+        self.state.borrow(py).drain = Some(future.clone().unbind());
+        Ok(future)
+    }
+
+    /// The handler has returned a stream: its own timeouts take the place of the route's.
+    pub(crate) fn begin_stream(&self, py: Python<'_>, complete_timeout: u64) {
+        let (fd, bounded) = {
+            let mut state = self.state.borrow(py);
+            state.deadlines.clear(TimerKind::Route);
+            if complete_timeout > 0 {
+                state.deadlines.set(
+                    TimerKind::Complete,
+                    clock::monotonic_ms() + complete_timeout,
+                );
+                state.complete_end = u64::MAX;
+            }
+            if let Some(current) = &mut state.current {
+                current.streaming = true;
+            }
+            (
+                state.descriptor(py),
+                std::mem::replace(&mut state.stream_bounded, true),
+            )
+        };
+        if let (Some(fd), false) = (fd, bounded) {
+            socket::bound_unsent(fd, UNSENT);
+        }
+    }
+
+    /// Writes the stream's chunks that have been encoded; each must be consumed within `chunk_timeout`.
+    pub(crate) fn flush_chunks(&self, py: Python<'_>, chunk_timeout: u64) -> PyResult<()> {
+        if self.flush(py)? == 0 || chunk_timeout == 0 {
+            return Ok(());
+        }
+        let mut state = self.state.borrow(py);
+        let written = state.written;
+        state
+            .chunks
+            .push(written, clock::monotonic_ms() + chunk_timeout);
+        if state.deadlines.get(TimerKind::Chunk).is_none() {
+            if let Some(deadline) = state.chunks.deadline() {
+                state.deadlines.set(TimerKind::Chunk, deadline);
+            }
+        }
+        Ok(())
+    }
+}
