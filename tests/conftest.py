@@ -260,6 +260,29 @@ def serve(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Ser
         yield start
 
 
+@pytest.fixture
+def run(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Callable[[Coroutine[Any, Any, T]], T]:
+    """Run a coroutine as the program of a test, once on each event loop."""
+
+    def start(main: Coroutine[Any, Any, T]) -> T:
+        async def bounded() -> T:
+            async with asyncio.timeout(PATIENCE):
+                return await main
+
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(bounded())
+
+    return start
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
 class Program:
     """A `vibora` command that runs."""
 

@@ -507,8 +507,7 @@ fn redirect_parts(
 
 fn milliseconds(name: &str, seconds: Option<f64>) -> PyResult<u64> {
     match seconds {
-        None => Ok(0),
-        Some(seconds) if seconds == 0.0 => Ok(0),
+        None | Some(0.0) => Ok(0),
         Some(seconds) if seconds.is_finite() && seconds > 0.0 => {
             Ok(((seconds * 1000.0) as u64).max(1))
         }

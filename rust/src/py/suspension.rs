@@ -11,7 +11,9 @@ use super::response::Response;
 
 /// Code objects that have been judged. They are kept alive, so that an address stays theirs; a program has a fixed
 /// number of them, and one that makes new ones is not followed without end.
-static JUDGED: GilCell<Option<HashMap<usize, (Py<PyAny>, bool)>>> = GilCell::new(None);
+static JUDGED: GilCell<Option<Verdicts>> = GilCell::new(None);
+static JUDGE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+type Verdicts = HashMap<usize, (Py<PyAny>, bool)>;
 const MOST_JUDGED: usize = 4096;
 
 /// Says whether the stream of `response` can be pulled without ever suspending: a list or tuple of chunks, or an
@@ -46,7 +48,6 @@ pub(crate) fn stream_cannot_suspend(
     {
         return Ok(*verdict);
     }
-    static JUDGE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let judge = JUDGE.get_or_try_init(py, || {
         py.import("vibora._driving")?
             .getattr("is_unsuspending_generator")
@@ -55,11 +56,11 @@ pub(crate) fn stream_cannot_suspend(
     let verdict = judge.bind(py).call1((&code,))?.is_truthy()?;
     let forgotten = {
         let mut judged = JUDGED.borrow(py);
-        let judged = judged.get_or_insert_with(HashMap::new);
+        let judged = judged.get_or_insert_with(Verdicts::new);
         let forgotten = if judged.len() >= MOST_JUDGED {
             std::mem::take(judged)
         } else {
-            HashMap::new()
+            Verdicts::new()
         };
         judged.insert(address, (code.unbind(), verdict));
         forgotten
