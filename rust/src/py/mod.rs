@@ -30,6 +30,7 @@ mod request;
 mod response;
 mod route;
 mod server;
+mod slots;
 mod socket;
 mod suspension;
 mod text;

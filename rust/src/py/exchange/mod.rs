@@ -23,11 +23,11 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::py::cell::GilCell;
 use crate::py::errors::{exception, is_cancelled, vibora_error};
-use crate::py::headers::type_name;
 use crate::py::protocol::{Cancelled, Protocol, exit_request, not_a_response};
 use crate::py::request::Request;
 use crate::py::response::Response;
 use crate::py::route::{Arguments, Drive, Route};
+use crate::py::slots::awaitable_iterator;
 use streaming::{Ending, Streaming};
 
 use crate::http::deadlines::TimerKind;
@@ -43,6 +43,8 @@ enum Polled {
     Yielded(Py<PyAny>),
     Returned(Py<PyAny>),
     Raised(PyErr),
+    /// An async iterator has no more to give: `StopAsyncIteration`, which is never made an object.
+    Exhausted,
 }
 
 /// How pulling a stream without a task has ended.
@@ -81,6 +83,18 @@ pub(crate) struct Exchange {
     inner: GilCell<Inner>,
 }
 
+/// Clears the current exception if it is a `StopAsyncIteration`, and says whether it was.
+fn take_exhaustion(_py: Python<'_>) -> bool {
+    // SAFETY: the token proves that the thread is attached; an exception is set, and the class is static.
+    unsafe {
+        let exhausted = ffi::PyErr_ExceptionMatches(ffi::PyExc_StopAsyncIteration) != 0;
+        if exhausted {
+            ffi::PyErr_Clear();
+        }
+        exhausted
+    }
+}
+
 fn poll(py: Python<'_>, awaitable: &Py<PyAny>, resume: Resume) -> Polled {
     match resume {
         Resume::Send => {
@@ -95,6 +109,7 @@ fn poll(py: Python<'_>, awaitable: &Py<PyAny>, resume: Resume) -> Polled {
                     // SAFETY: as above.
                     Polled::Yielded(unsafe { Bound::from_owned_ptr(py, sent) }.unbind())
                 }
+                ffi::PySendResult::PYGEN_ERROR if take_exhaustion(py) => Polled::Exhausted,
                 ffi::PySendResult::PYGEN_ERROR => Polled::Raised(PyErr::fetch(py)),
             }
         }
@@ -109,24 +124,15 @@ fn poll(py: Python<'_>, awaitable: &Py<PyAny>, resume: Resume) -> Polled {
                             Err(error) => Polled::Raised(error),
                         }
                     }
+                    Err(error) if error.is_instance_of::<PyStopAsyncIteration>(py) => {
+                        Polled::Exhausted
+                    }
                     Err(error) => Polled::Raised(error),
                 },
                 Ok(None) => Polled::Raised(error),
                 Err(error) => Polled::Raised(error),
             }
         }
-    }
-}
-
-/// The iterator behind an awaitable; `None` if it is not awaitable.
-fn awaitable_iterator(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-    // SAFETY: the argument is a live object.
-    if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } != 0 {
-        return Ok(Some(value.clone().unbind()));
-    }
-    match value.getattr_opt(pyo3::intern!(value.py(), "__await__"))? {
-        Some(method) => method.call0().map(|iterator| Some(iterator.unbind())),
-        None => Ok(None),
     }
 }
 
@@ -233,6 +239,9 @@ impl Exchange {
                     }
                     Polled::Returned(value) => Self::respond(slf, value.bind(py))?,
                     Polled::Raised(error) => Self::handler_failed(slf, error)?,
+                    Polled::Exhausted => {
+                        Self::handler_failed(slf, PyStopAsyncIteration::new_err(()))?;
+                    }
                 },
                 Stage::Pull => {
                     if let Resume::Throw(error) = begun {
@@ -251,7 +260,7 @@ impl Exchange {
                         return Ok(Some(value));
                     }
                     Polled::Returned(value) => Self::produced(slf, value.bind(py))?,
-                    Polled::Raised(error) if error.is_instance_of::<PyStopAsyncIteration>(py) => {
+                    Polled::Exhausted => {
                         Self::end_stream(slf, Ending::Finish)?;
                     }
                     Polled::Raised(error) => Self::stream_failed(slf, error)?,
@@ -270,12 +279,12 @@ impl Exchange {
                         this.put_stage(py, Stage::Close(awaitable));
                         return Ok(Some(value));
                     }
-                    Polled::Returned(_) => Self::end_stream(slf, Ending::Abort)?,
+                    Polled::Returned(_) | Polled::Exhausted => {
+                        Self::end_stream(slf, Ending::Abort)?;
+                    }
                     Polled::Raised(error) => {
                         exit_request(py, &error)?;
-                        if !is_cancelled(py, &error)
-                            && !error.is_instance_of::<PyStopAsyncIteration>(py)
-                        {
+                        if !is_cancelled(py, &error) {
                             this.log(
                                 py,
                                 "a stream's generator failed while it was closed",
@@ -492,10 +501,6 @@ impl Exchange {
             .and_then(|inner| names.iter().find_map(|name| inner.getattr(py, *name).ok()))
             .unwrap_or_else(|| py.None())
     }
-}
-
-fn not_awaitable(value: &Bound<'_, PyAny>) -> PyErr {
-    PyTypeError::new_err(format!("{} is not awaitable", type_name(value)))
 }
 
 #[pymethods]

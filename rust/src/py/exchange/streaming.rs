@@ -6,12 +6,13 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
-use super::{Exchange, Stage, awaitable_iterator, not_awaitable};
+use super::{Exchange, Stage};
 use crate::http::connection::Outgoing;
 use crate::py::errors::is_cancelled;
 use crate::py::headers::type_name;
 use crate::py::protocol::{Cancelled, Protocol, exit_request};
 use crate::py::response::{Fields, Response};
+use crate::py::slots::{self, awaited};
 
 /// A stream's chunks are written when they add up to this much, even if its generator goes on without suspending.
 const FLUSH_AT: usize = 64 * 1024;
@@ -20,11 +21,8 @@ const FAIR_SHARE: usize = 512 * 1024;
 
 /// Where chunks come from.
 enum Source {
-    /// An async iterator; `close` is its `aclose`, if it has one.
-    Async {
-        iterator: Py<PyAny>,
-        close: Option<Py<PyAny>>,
-    },
+    /// An async iterator.
+    Async(Py<PyAny>),
     /// A list's or tuple's iterator: never blocks.
     Inline(Py<PyAny>),
     /// A `vibora._driving.ThreadedIterator`.
@@ -128,10 +126,8 @@ impl Exchange {
             streaming.source.as_ref().map(|source| source.clone_ref(py))
         })?;
         let step = match source {
-            Some(Source::Async { iterator, .. }) => iterator
-                .bind(py)
-                .call_method0(pyo3::intern!(py, "__anext__"))
-                .and_then(|next| awaitable_iterator(&next)?.ok_or_else(|| not_awaitable(&next)))
+            Some(Source::Async(iterator)) => slots::next(iterator.bind(py))
+                .and_then(|next| awaited(&next))
                 .map(Step::Await),
             Some(Source::Inline(iterator)) => {
                 // SAFETY: the argument is an iterator; the result is a new reference, or null at its end or on error.
@@ -170,7 +166,7 @@ impl Exchange {
             pyo3::intern!(py, "run_in_executor"),
             (py.None(), run, puller.getattr(py, method)?),
         )?;
-        awaitable_iterator(&future)?.ok_or_else(|| not_awaitable(&future))
+        awaited(&future)
     }
 
     /// Creates the source. Returns false if the response has no content: then it is complete.
@@ -373,17 +369,9 @@ impl Exchange {
             (streaming.source.take(), streaming.response.clone_ref(py))
         })?;
         let close = match source {
-            Some(Source::Async {
-                close: Some(close), ..
-            }) => close
-                .bind(py)
-                .call0()
-                .and_then(|awaitable| {
-                    awaitable_iterator(&awaitable)?.ok_or_else(|| not_awaitable(&awaitable))
-                })
-                .map(Some),
+            Some(Source::Async(iterator)) => close_async(iterator.bind(py)),
             Some(Source::Threaded(puller)) => this.in_thread(py, &puller, "close").map(Some),
-            Some(Source::Async { close: None, .. } | Source::Inline(_)) => Ok(None),
+            Some(Source::Inline(_)) => Ok(None),
             None => Streaming::new(response.bind(py)).close_unstarted(py),
         };
         match close {
@@ -441,17 +429,17 @@ impl Exchange {
     }
 }
 
+/// The awaitable of `iterator.aclose()`, if there is such a method.
+fn close_async(iterator: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    match iterator.getattr_opt(pyo3::intern!(iterator.py(), "aclose"))? {
+        Some(close) => awaited(&close.call0()?).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Finds out what was given as a stream.
 fn open_source(source: &Bound<'_, PyAny>) -> PyResult<Source> {
     let py = source.py();
-    let is_async = |value: &Bound<'_, PyAny>| value.hasattr(pyo3::intern!(py, "__anext__"));
-    let from_async = |iterator: Bound<'_, PyAny>| -> PyResult<Source> {
-        let close = iterator.getattr_opt(pyo3::intern!(py, "aclose"))?;
-        Ok(Source::Async {
-            iterator: iterator.unbind(),
-            close: close.map(Bound::unbind),
-        })
-    };
     let threaded = |value: &Bound<'_, PyAny>| -> PyResult<Source> {
         let class = py.import("vibora._driving")?.getattr("ThreadedIterator")?;
         Ok(Source::Threaded(class.call1((value,))?.unbind()))
@@ -460,18 +448,18 @@ fn open_source(source: &Bound<'_, PyAny>) -> PyResult<Source> {
         return Ok(Source::Inline(source.try_iter()?.into_any().unbind()));
     }
     let source = if source.is_callable()
-        && !is_async(source)?
-        && !source.hasattr(pyo3::intern!(py, "__aiter__"))?
+        && !slots::is_async_iterator(source)
+        && !slots::is_async_iterable(source)
     {
         source.call0()?
     } else {
         source.clone()
     };
-    if is_async(&source)? {
-        return from_async(source);
+    if slots::is_async_iterator(&source) {
+        return Ok(Source::Async(source.unbind()));
     }
-    if let Some(method) = source.getattr_opt(pyo3::intern!(py, "__aiter__"))? {
-        return from_async(method.call0()?);
+    if let Some(iterator) = slots::async_iterator(&source) {
+        return Ok(Source::Async(iterator?.unbind()));
     }
     if source.is_exact_instance_of::<PyList>() || source.is_exact_instance_of::<PyTuple>() {
         return Ok(Source::Inline(source.try_iter()?.into_any().unbind()));
@@ -489,10 +477,7 @@ fn open_source(source: &Bound<'_, PyAny>) -> PyResult<Source> {
 impl Source {
     fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
-            Self::Async { iterator, close } => Self::Async {
-                iterator: iterator.clone_ref(py),
-                close: close.as_ref().map(|close| close.clone_ref(py)),
-            },
+            Self::Async(iterator) => Self::Async(iterator.clone_ref(py)),
             Self::Inline(iterator) => Self::Inline(iterator.clone_ref(py)),
             Self::Threaded(puller) => Self::Threaded(puller.clone_ref(py)),
         }
@@ -532,8 +517,8 @@ impl Streaming {
             return Ok(None);
         };
         let source = source.bind(py);
-        if let Some(close) = source.getattr_opt(pyo3::intern!(py, "aclose"))? {
-            return awaitable_iterator(&close.call0()?);
+        if let Some(close) = close_async(source)? {
+            return Ok(Some(close));
         }
         if source.hasattr(pyo3::intern!(py, "__next__"))? {
             if let Some(close) = source.getattr_opt(pyo3::intern!(py, "close"))? {
