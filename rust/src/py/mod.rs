@@ -21,6 +21,7 @@
 mod cell;
 mod clock;
 mod construct;
+mod content;
 mod errors;
 mod exchange;
 mod headers;

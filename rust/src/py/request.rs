@@ -6,6 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use super::cell::GilCell;
+use super::content::{Body, BodyFailure, Progress, Want};
 use super::errors::vibora_error;
 use super::headers::Headers;
 use super::protocol::Protocol;
@@ -13,110 +14,10 @@ use super::query::QueryArgs;
 use super::route::Route;
 use super::server::settle;
 use super::text::{latin1, utf8};
-use crate::error::ProtocolError;
 use crate::http::fields::FieldMap;
 use crate::http::head::{HeadLimits, Method, RequestHead, Span, Version, parse_head};
 use crate::http::target;
 use crate::router::Lookup;
-
-/// Why the rest of a request's content will never come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyFailure {
-    Disconnected,
-    TooSlow,
-    Protocol(ProtocolError),
-}
-
-impl BodyFailure {
-    pub(crate) fn error(self, py: Python<'_>) -> PyErr {
-        match self {
-            Self::Disconnected => vibora_error(
-                py,
-                "ClientDisconnected",
-                ("the client left before its request was complete",),
-            ),
-            Self::TooSlow => vibora_error(
-                py,
-                "RequestTimeout",
-                ("the request's content came too slowly",),
-            ),
-            Self::Protocol(ProtocolError::BodyTooLarge) => vibora_error(
-                py,
-                "ContentTooLarge",
-                ("the request's content is larger than max_body_size",),
-            ),
-            Self::Protocol(error) => vibora_error(py, "BadRequest", (error.to_string(),)),
-        }
-    }
-}
-
-/// The content of a request: what has arrived and has not been read.
-#[derive(Default)]
-pub(crate) struct Body {
-    buffer: Vec<u8>,
-    complete: bool,
-    failure: Option<BodyFailure>,
-    /// The whole content, once it has been collected.
-    collected: Option<Py<PyBytes>>,
-    /// Pieces have been handed out: the whole can no longer be collected.
-    streamed: bool,
-    /// The future on which the handler waits for more.
-    waiter: Option<Py<PyAny>>,
-}
-
-/// What a reader of the content wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Want {
-    Whole,
-    Rest,
-    Chunk,
-}
-
-enum Progress {
-    Ready(Py<PyBytes>),
-    /// There are no more pieces.
-    Exhausted,
-    Pending,
-}
-
-impl Body {
-    fn poll(&mut self, py: Python<'_>, want: Want) -> PyResult<Progress> {
-        if want == Want::Whole {
-            if let Some(content) = &self.collected {
-                return Ok(Progress::Ready(content.clone_ref(py)));
-            }
-        }
-        if want == Want::Whole && self.streamed || want != Want::Whole && self.collected.is_some() {
-            return Err(vibora_error(
-                py,
-                "StreamAlreadyConsumed",
-                ("the request's content has been read already",),
-            ));
-        }
-        // What has arrived is handed out before the failure of the rest is told, but never as the whole.
-        if let Some(failure) = self.failure {
-            if want != Want::Chunk || self.buffer.is_empty() {
-                return Err(failure.error(py));
-            }
-        }
-        let ready = self.complete || want == Want::Chunk && !self.buffer.is_empty();
-        if !ready {
-            return Ok(Progress::Pending);
-        }
-        if want == Want::Chunk && self.buffer.is_empty() {
-            self.streamed = true;
-            return Ok(Progress::Exhausted);
-        }
-        let content = PyBytes::new(py, &self.buffer).unbind();
-        self.buffer = Vec::new();
-        if want == Want::Whole {
-            self.collected = Some(content.clone_ref(py));
-        } else {
-            self.streamed = true;
-        }
-        Ok(Progress::Ready(content))
-    }
-}
 
 pub(crate) struct State {
     pub(crate) body: Body,
@@ -160,10 +61,7 @@ impl Request {
             version: head.version,
             length,
             state: GilCell::new(State {
-                body: Body {
-                    complete: length == Some(0),
-                    ..Body::default()
-                },
+                body: Body::new(length == Some(0)),
                 protocol: Some(protocol),
                 headers: None,
                 args: None,
@@ -194,11 +92,14 @@ impl Request {
         }
     }
 
-    /// Content has arrived. Returns how many bytes now wait to be read.
-    pub(crate) fn feed(&self, py: Python<'_>, data: &[u8]) -> usize {
-        let mut state = self.state.borrow(py);
-        state.body.buffer.extend_from_slice(data);
-        state.body.buffer.len()
+    /// Content has arrived: see [`Body::feed`].
+    pub(crate) fn feed(
+        &self,
+        py: Python<'_>,
+        data: &[u8],
+        read: Option<&Bound<'_, PyBytes>>,
+    ) -> usize {
+        self.state.borrow(py).body.feed(data, read)
     }
 
     pub(crate) fn complete(&self, py: Python<'_>) {
@@ -206,10 +107,7 @@ impl Request {
     }
 
     pub(crate) fn fail(&self, py: Python<'_>, failure: BodyFailure) {
-        let mut state = self.state.borrow(py);
-        if !state.body.complete {
-            state.body.failure.get_or_insert(failure);
-        }
+        self.state.borrow(py).body.fail(failure);
     }
 
     /// Whether a handler waits for content.

@@ -6,8 +6,8 @@ use pyo3::types::PyTuple;
 use super::{Cancelled, Protocol, timeout_name};
 use crate::http::connection::{Receiving, Sending};
 use crate::http::deadlines::TimerKind;
+use crate::py::content::BodyFailure;
 use crate::py::errors::vibora_error;
-use crate::py::request::BodyFailure;
 use crate::py::route::OnDisconnect;
 use crate::py::server::{CLEAN_UP, LINGER, Server};
 use crate::py::{clock, socket};
@@ -139,16 +139,12 @@ impl Protocol {
 
     /// Ends the connection at once: a reset, nothing flushed. The exchange, if one runs, has to be cancelled as well.
     pub(crate) fn abort(&self, py: Python<'_>) {
-        let (transport, fd) = {
+        let Some(transport) = self.transport(py) else {
+            return;
+        };
+        let fd = self.descriptor(py);
+        {
             let mut state = self.state.borrow(py);
-            let Some(transport) = state
-                .transport
-                .as_ref()
-                .map(|transport| transport.clone_ref(py))
-            else {
-                return;
-            };
-            let fd = state.descriptor(py);
             state.core.close();
             state.closing = true;
             state.pending = Vec::new();
@@ -159,8 +155,7 @@ impl Protocol {
             if let Some(deadline) = clean_up {
                 state.deadlines.set(TimerKind::CleanUp, deadline);
             }
-            (transport, fd)
-        };
+        }
         if let Some(fd) = fd {
             socket::reset_on_close(fd);
         }
@@ -241,12 +236,7 @@ impl Protocol {
 
     /// The peer's address and port.
     pub(crate) fn peer(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
-        let transport = self
-            .state
-            .borrow(py)
-            .transport
-            .as_ref()
-            .map(|transport| transport.clone_ref(py));
+        let transport = self.transport(py);
         let Some(transport) = transport else {
             return Ok(None);
         };
@@ -264,27 +254,15 @@ impl Protocol {
 
     /// How many bytes the client has acknowledged, and how many of those written it has not.
     pub(super) fn consumed(&self, py: Python<'_>) -> (u64, u64) {
-        let (transport, fd, written) = {
-            let mut state = self.state.borrow(py);
-            let fd = state.descriptor(py);
-            (
-                state
-                    .transport
-                    .as_ref()
-                    .map(|transport| transport.clone_ref(py)),
-                fd,
-                state.written,
-            )
-        };
-        let buffered = transport
+        let fd = self.descriptor(py);
+        let buffered = self
+            .transport(py)
             .and_then(|transport| {
-                transport
-                    .call_method0(py, pyo3::intern!(py, "get_write_buffer_size"))
-                    .ok()?
-                    .extract::<u64>(py)
-                    .ok()
+                let size = transport.call_method0(py, pyo3::intern!(py, "get_write_buffer_size"));
+                size.ok()?.extract::<u64>(py).ok()
             })
             .unwrap_or(0);
+        let written = self.state.borrow(py).written;
         let open = buffered + fd.map_or(0, socket::unacknowledged);
         (written.saturating_sub(open), open.min(written))
     }
@@ -418,12 +396,7 @@ impl Protocol {
             state.core.close();
             state.closing = true;
         }
-        let transport = self
-            .state
-            .borrow(py)
-            .transport
-            .as_ref()
-            .map(|transport| transport.clone_ref(py));
+        let transport = self.transport(py);
         match transport {
             Some(transport) => transport
                 .call_method0(py, pyo3::intern!(py, "close"))

@@ -18,8 +18,9 @@ use pyo3::types::PyBytes;
 use crate::http::connection::{Connection, Receiving, Sending};
 use crate::http::deadlines::{Deadlines, TimerKind, Unconsumed, UploadPace};
 use crate::py::cell::GilCell;
+use crate::py::content::BodyFailure;
 use crate::py::exchange::Exchange;
-use crate::py::request::{BodyFailure, Request};
+use crate::py::request::Request;
 use crate::py::route::Route;
 use crate::py::server::{HALF_CLOSE, Server, settle};
 use crate::py::{clock, socket};
@@ -92,19 +93,6 @@ struct State {
     stream_bounded: bool,
 }
 
-impl State {
-    /// The socket's descriptor, looked up once.
-    fn descriptor(&mut self, py: Python<'_>) -> Option<i32> {
-        if self.fd.is_none() {
-            self.fd = self
-                .transport
-                .as_ref()
-                .and_then(|transport| socket::descriptor(transport.bind(py)));
-        }
-        self.fd
-    }
-}
-
 /// One connection.
 #[pyclass(frozen, weakref, module = "vibora._core", name = "Protocol")]
 pub(crate) struct Protocol {
@@ -156,6 +144,28 @@ impl Protocol {
                 stream_bounded: false,
             }),
         }
+    }
+
+    /// The transport, while the connection lives.
+    fn transport(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state
+            .borrow(py)
+            .transport
+            .as_ref()
+            .map(|transport| transport.clone_ref(py))
+    }
+
+    /// The socket's descriptor, looked up once.
+    fn descriptor(&self, py: Python<'_>) -> Option<i32> {
+        let known = self.state.borrow(py).fd;
+        if known.is_some() {
+            return known;
+        }
+        let found = self
+            .transport(py)
+            .and_then(|transport| socket::descriptor(transport.bind(py)));
+        self.state.borrow(py).fd = found;
+        found
     }
 
     /// Runs a callback of the loop. An error or a panic in it is ours: it is logged and ends this connection only.
@@ -226,12 +236,12 @@ impl Protocol {
     }
 
     fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
-        Self::guarded(slf, || Self::pump(slf, data.as_bytes()))
+        Self::guarded(slf, || Self::pump(slf, Some(data)))
     }
 
     /// Pipelined requests that waited for their turn.
     fn _proceed(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guarded(slf, || Self::pump(slf, b""))
+        Self::guarded(slf, || Self::pump(slf, None))
     }
 
     /// The peer has closed its half. A response that is complete within half a second still reaches it; then it counts
@@ -316,6 +326,11 @@ impl Protocol {
             }
             this.arm(py)
         })
+    }
+
+    /// Panics, as a defect of the core would: for the test that this ends one connection and nothing else.
+    fn _panic(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guarded(slf, || panic!("as the test asked"))
     }
 
     fn pause_writing(slf: &Bound<'_, Self>) {

@@ -2,6 +2,7 @@
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use super::{LARGE, Protocol, exit_request};
 use crate::error::ProtocolError;
@@ -10,17 +11,19 @@ use crate::http::deadlines::{TimerKind, UploadPace};
 use crate::http::target;
 use crate::http::target::TargetForm;
 use crate::py::clock;
+use crate::py::content::BodyFailure;
 use crate::py::errors::vibora_error;
 use crate::py::exchange::Exchange;
-use crate::py::request::{BodyFailure, Request};
+use crate::py::request::Request;
 use crate::py::route::{Drive, Route};
 use crate::router::Lookup;
 
 impl Protocol {
     /// Works through what has arrived, then writes what was answered.
-    pub(super) fn pump(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+    pub(super) fn pump(slf: &Bound<'_, Self>, read: Option<&Bound<'_, PyBytes>>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        let data = read.map_or(&b""[..], |read| read.as_bytes());
         let pending;
         let mut input = {
             let mut state = this.state.borrow(py);
@@ -36,7 +39,7 @@ impl Protocol {
                 &pending
             }
         };
-        Self::work(slf, &mut input)?;
+        Self::work(slf, &mut input, read)?;
         this.server.get().leave(py)?;
         {
             let mut state = this.state.borrow(py);
@@ -50,7 +53,11 @@ impl Protocol {
     }
 
     /// The loop over events.
-    pub(super) fn work(slf: &Bound<'_, Self>, input: &mut &[u8]) -> PyResult<()> {
+    pub(super) fn work(
+        slf: &Bound<'_, Self>,
+        input: &mut &[u8],
+        read: Option<&Bound<'_, PyBytes>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let server = this.server.get();
@@ -83,7 +90,8 @@ impl Protocol {
                         .as_ref()
                         .map(|request| request.clone_ref(py));
                     if let Some(request) = request {
-                        this.content_arrived(py, &request, data)?;
+                        let whole = read.filter(|read| std::ptr::eq(read.as_bytes(), data));
+                        this.content_arrived(py, &request, data, whole)?;
                     }
                 }
                 Ok(Event::End) => {
@@ -253,7 +261,7 @@ impl Protocol {
             };
             match event {
                 Ok(Event::Content(data)) => {
-                    if request.get().feed(py, data) > server.limits.read_buffer {
+                    if request.get().feed(py, data, None) > server.limits.read_buffer {
                         break;
                     }
                 }
@@ -287,8 +295,9 @@ impl Protocol {
         py: Python<'_>,
         request: &Py<Request>,
         data: &[u8],
+        read: Option<&Bound<'_, PyBytes>>,
     ) -> PyResult<()> {
-        let waiting = request.get().feed(py, data);
+        let waiting = request.get().feed(py, data, read);
         if let Some(pace) = &mut self.state.borrow(py).pace {
             pace.progress(clock::monotonic_ms());
         }

@@ -270,26 +270,23 @@ impl Protocol {
 
     /// The handler has returned a stream: its own timeouts take the place of the route's.
     pub(crate) fn begin_stream(&self, py: Python<'_>, complete_timeout: u64) {
-        let (fd, bounded) = {
+        let bounded = {
             let mut state = self.state.borrow(py);
             state.deadlines.clear(TimerKind::Route);
             if complete_timeout > 0 {
-                state.deadlines.set(
-                    TimerKind::Complete,
-                    clock::monotonic_ms() + complete_timeout,
-                );
+                let deadline = clock::monotonic_ms() + complete_timeout;
+                state.deadlines.set(TimerKind::Complete, deadline);
                 state.complete_end = u64::MAX;
             }
             if let Some(current) = &mut state.current {
                 current.streaming = true;
             }
-            (
-                state.descriptor(py),
-                std::mem::replace(&mut state.stream_bounded, true),
-            )
+            std::mem::replace(&mut state.stream_bounded, true)
         };
-        if let (Some(fd), false) = (fd, bounded) {
-            socket::bound_unsent(fd, UNSENT);
+        if !bounded {
+            if let Some(fd) = self.descriptor(py) {
+                socket::bound_unsent(fd, UNSENT);
+            }
         }
     }
 
