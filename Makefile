@@ -84,9 +84,8 @@ wheel: $(VENV)/.group-build  ## a release wheel in dist/
 bench: build  ## measure against other frameworks and a C floor; needs wrk, takes some minutes (ARGS='--help')
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-conformance: $(BUILT) $(VENV)/.group-test  ## replay the corpora of raw requests against a live server
-	@[ -f tests/conformance/run.py ] || { echo "vibora: tests/conformance/run.py does not exist" >&2; exit 1; }
-	$(BIN)/python tests/conformance/run.py $(ARGS)
+conformance: $(BUILT) $(VENV)/.group-test  ## replay raw requests against a live server (ARGS='--help', ARGS=corpus.jsonl)
+	PYTHONPATH=tests $(BIN)/python -m conformance $(ARGS)
 
 # --- the definition of green -----------------------------------------------------------------------------------------
 
