@@ -89,6 +89,8 @@ pub(crate) struct Body {
     collected: Option<Py<PyBytes>>,
     /// Pieces have been handed out: the whole can no longer be collected.
     streamed: bool,
+    /// Whoever waits wants all of it: single pieces are no reason to wake it.
+    pub(crate) wants_all: bool,
     /// The future on which the handler waits for more.
     pub(crate) waiter: Option<Py<PyAny>>,
 }

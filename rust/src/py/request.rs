@@ -128,6 +128,11 @@ impl Request {
         }
     }
 
+    /// Whether a piece of content is what the waiting handler waits for.
+    pub(crate) fn is_satisfied(&self, py: Python<'_>) -> bool {
+        !self.state.borrow(py).body.wants_all
+    }
+
     /// Wakes the handler that waits for content.
     pub(crate) fn wake(&self, py: Python<'_>) -> PyResult<()> {
         let waiter = self.state.borrow(py).body.waiter.take();
@@ -504,7 +509,11 @@ impl Reading {
                     ));
                 }
                 let future = protocol.get().server.get().new_future(py)?;
-                request.state.borrow(py).body.waiter = Some(future.clone().unbind());
+                {
+                    let mut state = request.state.borrow(py);
+                    state.body.waiter = Some(future.clone().unbind());
+                    state.body.wants_all = self.want != Want::Chunk;
+                }
                 protocol.get().content_is_wanted(py)?;
                 future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;
                 Ok(future.unbind())

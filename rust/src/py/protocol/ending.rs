@@ -3,21 +3,57 @@
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::{Cancelled, Protocol, timeout_name};
+use super::{Cancelled, Protocol, State, timeout_name};
 use crate::http::connection::{Receiving, Sending};
 use crate::http::deadlines::TimerKind;
 use crate::py::content::BodyFailure;
 use crate::py::errors::vibora_error;
 use crate::py::route::OnDisconnect;
-use crate::py::server::{CLEAN_UP, LINGER, Server};
+use crate::py::server::{CLEAN_UP, LINGER, Server, ServerLimits};
 use crate::py::{clock, socket};
+
+impl State {
+    /// No exchange runs: sets by when the next request has to begin, or to be complete.
+    fn await_request(&mut self, limits: &ServerLimits) {
+        let now = clock::monotonic_ms();
+        let (kind, other, timeout) =
+            if self.core.receiving() == Receiving::Head && self.pending.is_empty() {
+                (
+                    TimerKind::KeepAlive,
+                    TimerKind::Head,
+                    limits.keep_alive_timeout,
+                )
+            } else {
+                // A head has begun, or content that nobody reads has to pass before one can.
+                (TimerKind::Head, TimerKind::KeepAlive, limits.head_timeout)
+            };
+        self.deadlines.clear(other);
+        if kind == TimerKind::Head && self.writing_paused {
+            // Requests wait for the client to read its responses; that has a deadline of its own.
+            self.deadlines.clear(kind);
+        } else if timeout > 0
+            && (kind == TimerKind::KeepAlive || self.deadlines.get(kind).is_none())
+        {
+            self.deadlines.set(kind, now + timeout);
+        }
+    }
+
+    /// Sets by when more content has to arrive, while a handler waits for it.
+    pub(super) fn watch_content(&mut self) {
+        let received = self.core.received_length();
+        match self.pace.as_ref().and_then(|pace| pace.deadline(received)) {
+            Some(deadline) => self.deadlines.set(TimerKind::Body, deadline),
+            None => self.deadlines.clear(TimerKind::Body),
+        }
+    }
+}
 
 impl Protocol {
     /// After a callback's work: writes, closes if the last response is out, decides about reading, arms the timers.
     pub(super) fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let server = this.server.get();
+        let limits = &this.server.get().limits;
         let wrote = this.flush(py)?;
         if wrote > 0 && this.must_wait(py) && this.state.borrow(py).current.is_none() {
             this.expect_consumption(py);
@@ -29,35 +65,12 @@ impl Protocol {
             }
             let idle = state.current.is_none();
             let over = idle && state.core.is_closed() && !state.closing;
-            if idle && !state.core.is_closed() && state.core.receiving() == Receiving::Head {
-                let now = clock::monotonic_ms();
-                if state.pending.is_empty() {
-                    state.deadlines.clear(TimerKind::Head);
-                    if server.limits.keep_alive_timeout > 0 {
-                        state
-                            .deadlines
-                            .set(TimerKind::KeepAlive, now + server.limits.keep_alive_timeout);
-                    }
-                } else if state.writing_paused {
-                    // Requests wait for the client to read; that has a deadline of its own.
-                    state.deadlines.clear(TimerKind::Head);
-                } else if state.deadlines.get(TimerKind::Head).is_none()
-                    && server.limits.head_timeout > 0
-                {
-                    state.deadlines.clear(TimerKind::KeepAlive);
-                    state
-                        .deadlines
-                        .set(TimerKind::Head, now + server.limits.head_timeout);
-                }
+            if idle && !state.core.is_closed() {
+                state.await_request(limits);
             }
-            let received = state.core.received_length();
-            let body = state.pace.as_ref().and_then(|pace| pace.deadline(received));
-            match body {
-                Some(deadline) => state.deadlines.set(TimerKind::Body, deadline),
-                None => state.deadlines.clear(TimerKind::Body),
-            }
-            let behind = state.pending.len() > server.limits.read_buffer && !state.core.is_closed();
-            let blocked = state.current.is_some() || state.writing_paused;
+            state.watch_content();
+            let behind = state.pending.len() > limits.read_buffer && !state.core.is_closed();
+            let blocked = !idle || state.writing_paused;
             let content = state.reading.is_some();
             (
                 over,
@@ -93,7 +106,11 @@ impl Protocol {
 
     /// Closes after the last response: flushes, and lingers where the peer may still be sending.
     pub(super) fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let (transport, linger) = {
+        let Some(transport) = self.transport(py) else {
+            return Ok(());
+        };
+        let transport = transport.bind(py);
+        let linger = {
             let mut state = self.state.borrow(py);
             if state.closing {
                 return Ok(());
@@ -104,36 +121,29 @@ impl Protocol {
             state.core.close();
             state.deadlines.clear(TimerKind::Head);
             state.deadlines.clear(TimerKind::KeepAlive);
-            state
-                .deadlines
-                .set(TimerKind::Linger, clock::monotonic_ms() + LINGER);
-            if !linger && state.writing_paused {
-                // The transport closes when the client has read; the response's own timeouts watch over that.
-                state.deadlines.clear(TimerKind::Linger);
-            }
-            let Some(transport) = state
-                .transport
-                .as_ref()
-                .map(|transport| transport.clone_ref(py))
-            else {
-                return Ok(());
-            };
-            (transport, linger)
+            linger
         };
-        let transport = transport.bind(py);
+        // However the connection ends: it does not wait for ever for a client that does not read.
+        self.expect_consumption(py);
         if linger
             && transport
                 .call_method0(pyo3::intern!(py, "can_write_eof"))?
                 .is_truthy()?
         {
-            let paused = std::mem::take(&mut self.state.borrow(py).reading_paused);
+            let paused = {
+                let mut state = self.state.borrow(py);
+                state
+                    .deadlines
+                    .set(TimerKind::Linger, clock::monotonic_ms() + LINGER);
+                std::mem::take(&mut state.reading_paused)
+            };
             if paused {
                 transport.call_method0(pyo3::intern!(py, "resume_reading"))?;
             }
-            transport.call_method0(pyo3::intern!(py, "write_eof"))?;
-            return Ok(());
+            return transport
+                .call_method0(pyo3::intern!(py, "write_eof"))
+                .map(drop);
         }
-        self.state.borrow(py).deadlines.clear(TimerKind::Linger);
         transport.call_method0(pyo3::intern!(py, "close")).map(drop)
     }
 
@@ -378,8 +388,17 @@ impl Protocol {
                 Ok(())
             }
             TimerKind::Linger => {
-                this.abort(py);
-                Ok(())
+                // While the client still reads the response, the response's own deadline counts.
+                if this.consumed(py).1 > 0 {
+                    this.state.borrow(py).deadlines.set(kind, now + LINGER);
+                    return Ok(());
+                }
+                match this.transport(py) {
+                    Some(transport) => transport
+                        .call_method0(py, pyo3::intern!(py, "close"))
+                        .map(drop),
+                    None => Ok(()),
+                }
             }
             TimerKind::CleanUp => this.abandon(py),
         }
@@ -461,17 +480,29 @@ impl Protocol {
         let (route, request, seconds) = {
             let state = self.state.borrow(py);
             let current = state.current.as_ref();
-            let seconds = current.and_then(|current| current.exchange.get().seconds(py, kind));
+            let route = state.route.as_ref().map(Py::get);
+            let seconds = match current {
+                Some(current) => current.exchange.get().seconds(py, kind),
+                None => route
+                    .filter(|_| kind == TimerKind::Flush)
+                    .map(|route| route.timeout as f64 / 1000.0),
+            };
             (
-                current
-                    .and_then(|current| current.route.as_ref())
-                    .map_or_else(
-                        || "-".to_owned(),
-                        |route| route.get().name.bind(py).to_string_lossy().into_owned(),
-                    ),
+                route.map_or_else(
+                    || "-".to_owned(),
+                    |route| {
+                        format!(
+                            "{:?} ({})",
+                            route.name.bind(py).to_string_lossy(),
+                            route.pattern
+                        )
+                    },
+                ),
                 current
                     .and_then(|current| current.request.as_ref())
-                    .map_or_else(|| "-".to_owned(), |request| request.get().describe()),
+                    .map_or_else(String::new, |request| {
+                        format!(" {},", request.get().describe())
+                    }),
                 seconds.map_or_else(String::new, |seconds| format!(" ({seconds} s)")),
             )
         };
@@ -480,7 +511,7 @@ impl Protocol {
             Ok(None) | Err(_) => "-".to_owned(),
         };
         format!(
-            "{}{seconds}: route {route:?}, {request}, client {client}: {what}",
+            "{}{seconds}: route {route},{request} client {client}: {what}",
             timeout_name(kind)
         )
     }

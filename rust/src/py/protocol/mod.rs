@@ -32,6 +32,9 @@ const LARGE: usize = 64 * 1024;
 /// What the kernel may hold unsent of a stream.
 const UNSENT: u32 = 128 * 1024;
 
+/// The route's timeout where no route is known: the default of `RouteLimits.timeout`.
+const DEFAULT_TIMEOUT: u64 = 30_000;
+
 /// Why an exchange is being cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cancelled {
@@ -85,6 +88,10 @@ struct State {
     /// When the worker's timer wheel will look at this connection.
     scheduled: u64,
     pace: Option<UploadPace>,
+    /// The route of the latest request, for the log.
+    route: Option<Py<Route>>,
+    /// Milliseconds in which the client has to consume a response that is not a stream; 0: off.
+    response_timeout: u64,
     key: Option<u32>,
     /// The peer has sent its last byte.
     eof: bool,
@@ -138,6 +145,8 @@ impl Protocol {
                 deadlines: Deadlines::default(),
                 scheduled: u64::MAX,
                 pace: None,
+                route: None,
+                response_timeout: DEFAULT_TIMEOUT,
                 key: None,
                 eof: false,
                 closing: false,

@@ -193,7 +193,12 @@ impl Protocol {
         let this = slf.get();
         let server = this.server.get();
         let plan = route.get();
-        let limited = this.state.borrow(py).core.limit_content(plan.max_body_size);
+        let limited = {
+            let mut state = this.state.borrow(py);
+            state.route = Some(route.clone_ref(py));
+            state.response_timeout = plan.timeout;
+            state.core.limit_content(plan.max_body_size)
+        };
         if let Err(error) = limited {
             let error = BodyFailure::Protocol(error).error(py);
             return Self::fail(slf, &error, octets, Some(route));
@@ -280,12 +285,11 @@ impl Protocol {
                 }
             }
         }
+        // The client's time runs while a handler waits for content, and only then.
         let now = clock::monotonic_ms();
-        this.state.borrow(py).pace = Some(UploadPace::new(
-            now,
-            route.body_timeout,
-            route.min_body_rate,
-        ));
+        let mut pace = UploadPace::new(now, route.body_timeout, route.min_body_rate);
+        pace.pause(now);
+        this.state.borrow(py).pace = Some(pace);
         Ok(true)
     }
 
@@ -298,10 +302,17 @@ impl Protocol {
         read: Option<&Bound<'_, PyBytes>>,
     ) -> PyResult<()> {
         let waiting = request.get().feed(py, data, read);
-        if let Some(pace) = &mut self.state.borrow(py).pace {
-            pace.progress(clock::monotonic_ms());
-        }
         if request.get().has_reader(py)? {
+            if !request.get().is_satisfied(py) {
+                // Somebody collects the whole content, and this was not its end.
+                if let Some(pace) = &mut self.state.borrow(py).pace {
+                    pace.progress(clock::monotonic_ms());
+                }
+                return Ok(());
+            }
+            if let Some(pace) = &mut self.state.borrow(py).pace {
+                pace.pause(clock::monotonic_ms());
+            }
             return request.get().wake(py);
         }
         if waiting > self.server.get().limits.read_buffer {
@@ -316,6 +327,10 @@ impl Protocol {
         let busy = {
             let mut state = self.state.borrow(py);
             state.core.send_continue(&mut server.out.borrow(py));
+            if let Some(pace) = &mut state.pace {
+                pace.resume(clock::monotonic_ms());
+            }
+            state.watch_content();
             state.busy
         };
         self.resume_reading(py)?;
@@ -338,9 +353,6 @@ impl Protocol {
                 return Ok(());
             }
             state.reading_paused = true;
-            if let Some(pace) = &mut state.pace {
-                pace.pause(clock::monotonic_ms());
-            }
             state
                 .transport
                 .as_ref()
@@ -361,9 +373,6 @@ impl Protocol {
                 return Ok(());
             }
             state.reading_paused = false;
-            if let Some(pace) = &mut state.pace {
-                pace.resume(clock::monotonic_ms());
-            }
             state
                 .transport
                 .as_ref()

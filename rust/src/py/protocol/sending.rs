@@ -13,9 +13,6 @@ use crate::py::response::{Fields, Response};
 use crate::py::route::Route;
 use crate::py::{clock, socket};
 
-/// The route's timeout where no route is known: the default of `RouteLimits.timeout`.
-const DEFAULT_TIMEOUT: u64 = 30_000;
-
 impl Protocol {
     /// Answers a request that has no `Request` object yet with an error.
     pub(super) fn fail(
@@ -179,11 +176,7 @@ impl Protocol {
     /// What has been written must be consumed within the route's timeout.
     pub(super) fn expect_consumption(&self, py: Python<'_>) {
         let mut state = self.state.borrow(py);
-        let timeout = state
-            .current
-            .as_ref()
-            .and_then(|current| current.route.as_ref())
-            .map_or(DEFAULT_TIMEOUT, |route| route.get().timeout);
+        let timeout = state.response_timeout;
         if timeout == 0 {
             return;
         }
@@ -273,6 +266,7 @@ impl Protocol {
         let bounded = {
             let mut state = self.state.borrow(py);
             state.deadlines.clear(TimerKind::Route);
+            state.response_timeout = 0;
             if complete_timeout > 0 {
                 let deadline = clock::monotonic_ms() + complete_timeout;
                 state.deadlines.set(TimerKind::Complete, deadline);
