@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -284,7 +285,7 @@ def free_port() -> int:
 
 
 class Program:
-    """A `vibora` command that runs."""
+    """A Python program that runs."""
 
     def __init__(self, arguments: Sequence[str], directory: Path, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -293,10 +294,9 @@ class Program:
             env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             start_new_session=True,
         )
-        self.read: list[str] = []
+        self.read = b""
 
     @property
     def pid(self) -> int:
@@ -305,11 +305,11 @@ class Program:
     def read_until(self, part: str) -> str:
         """Return the line of stderr that has the part, once it is there."""
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.read.append(line)
-            if part in line:
-                return line
-        raise EOFError(f"no line has {part!r}: {''.join(self.read)}")
+        while line := self.process.stderr.readline():
+            self.read += line
+            if part.encode() in line:
+                return line.decode()
+        raise EOFError(f"no line has {part!r}: {self.read.decode()}")
 
     def port(self) -> int:
         """Return the port that it serves on, once it does."""
@@ -319,20 +319,30 @@ class Program:
         return Peer(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        self.process.send_signal(number)
 
     def wait(self) -> tuple[int, str]:
         """Return the exit code and all of stderr, once it has ended."""
-        _, rest = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, "".join(self.read) + rest
+        assert self.process.stderr is not None
+        self.read += self.process.stderr.read()
+        return self.process.wait(PATIENCE), self.read.decode()
+
+    def output(self) -> tuple[int, str]:
+        """Return the exit code and all of stdout, once it has ended."""
+        output, errors = self.process.communicate(timeout=PATIENCE)
+        assert not errors, errors.decode()
+        return self.process.returncode, output.decode()
 
     def children(self) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, 9)
-        self.process.communicate()
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
 
 
 class Start(Protocol):
