@@ -53,10 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(options: argparse.Namespace) -> None:
+    # Before the target, which may sit beside files with the names of modules that this needs.
+    from vibora.server import Settings, run  # noqa: PLC0415  slow to import, and only this command needs it
+
     if not options.uvloop:
         os.environ["VIBORA_UVLOOP"] = "0"  # workers that do not fork see it too
     app = targets.load(options.target)
-    from vibora.server import Settings, run  # noqa: PLC0415  slow to import: mistakes in the app show first
 
     given = {name: getattr(options, name) for name in _LIMITS if getattr(options, name) is not None}
     app.server_limits = replace(app.server_limits, **given)

@@ -322,9 +322,7 @@ def run(app: "Vibora", settings: Settings, sock: socket.socket | None = None) ->
     if asyncio._get_running_loop() is not None:  # noqa: SLF001  the public one raises instead of answering
         raise RuntimeError("an event loop is running already: await app.serve(...) in it, instead of app.run(...)")
     if settings.workers < 1:
-        raise ConfigurationError(
-            f"at least one worker is needed, got {settings.spelling.format('workers')}{settings.workers!r}"
-        )
+        raise ConfigurationError(f"at least one worker is needed, got {settings.workers!r}")
     configure_logging(settings.log_level)
     if _core.__build__ == "debug":
         logger.warning("this is a debug build of the core, which is many times slower: build it with --release")

@@ -61,9 +61,12 @@ def find(app: Vibora) -> str | None:
         app: The app.
     """
     main = sys.modules["__main__"]
-    path: str | None = getattr(main, "__file__", None)
-    if path is None:
+    file: str | None = getattr(main, "__file__", None)
+    if file is None:
         return None
+    path = Path(file)
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
     return next((f"{path}:{name}" for name, value in vars(main).items() if value is app), None)
 
 

@@ -163,7 +163,9 @@ class _Supervisor:
             self._stop()
         for worker in list(self._workers.values()):
             if worker.state == "starting" and worker.channel in ready:
-                worker.state = "serving" if worker.channel.recv(1) else "ending"
+                worker.state = "ending"
+                with contextlib.suppress(ConnectionError):  # it died with something unread
+                    worker.state = "serving" if worker.channel.recv(1) else "ending"
             if worker.process.sentinel in ready:
                 self._bury(worker)
         serving = sum(worker.state == "serving" for worker in self._workers.values())
