@@ -403,7 +403,17 @@ impl Connection {
                 self.receiving = Receiving::Done;
                 return Ok(Event::End);
             };
-            match decoder.decode(input)? {
+            let event = match decoder.decode(input) {
+                Ok(event) => event,
+                Err(_) if self.discarded.is_some() => {
+                    // The request has its response; another would be taken for the next one's (RFC 9112 §9.2).
+                    self.close();
+                    *input = &[];
+                    return Ok(Event::NeedMore);
+                }
+                Err(error) => return Err(error),
+            };
+            match event {
                 BodyEvent::NeedMore => return Ok(Event::NeedMore),
                 BodyEvent::Content(data) => {
                     // Content has come unasked: the client no longer waits for a 100.
@@ -906,6 +916,19 @@ mod tests {
         assert_eq!(outcome.contents, [b"", b""]);
         assert_eq!(statuses(&outcome.out), [200, 200]);
         assert!(!outcome.closed);
+    }
+
+    #[test]
+    fn broken_content_that_nobody_reads_closes_without_a_second_response() {
+        let bytes = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+            2\r\n01x\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n";
+        let outcome = every_split(bytes, || Server {
+            early: true,
+            ..Server::new()
+        });
+        assert_eq!(outcome.requests, ["POST /a"]);
+        assert_eq!(statuses(&outcome.out), [200]);
+        assert!(outcome.closed);
     }
 
     #[test]
