@@ -5,7 +5,7 @@ import traceback
 from typing import Final
 
 from vibora._core import Request, Response, Route, TextResponse
-from vibora.exceptions import ClientDisconnected, HTTPError, Timeout, reason_phrase
+from vibora.exceptions import ClientDisconnected, HTTPError, reason_phrase
 from vibora.routing import describe
 
 logger: Final = logging.getLogger("vibora.error")
@@ -28,11 +28,8 @@ def answer_error(
     if isinstance(error, HTTPError):
         return TextResponse(error.detail, error.status, error.headers)
     if isinstance(error, ClientDisconnected):
-        logger.info("%s: the client disconnected", _where(request, route))
+        logger.debug("%s: the client disconnected", _where(request, route))
         return TextResponse("", 499)  # nginx's status for it; nobody reads it
-    if isinstance(error, Timeout):
-        logger.warning("%s: %s", _where(request, route), error)
-        return TextResponse(reason_phrase(503), 503)
     logger.error("%s failed: %r", _where(request, route), error, exc_info=error)
     return TextResponse("".join(traceback.format_exception(error)) if debug else reason_phrase(500), 500)
 

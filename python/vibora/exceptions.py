@@ -26,8 +26,7 @@
     │   ├── ServiceUnavailable       503
     │   └── VersionNotSupported      505
     ├── ClientDisconnected           the client has gone: nobody is left to answer
-    ├── StreamAlreadyConsumed        the content of a request is read once
-    └── Timeout                      a limit of time ran out on our side
+    └── StreamAlreadyConsumed        the content of a request is streamed once
 """
 
 from collections.abc import Iterable, Mapping
@@ -229,10 +228,6 @@ class ClientDisconnected(ViboraError):
 
 class StreamAlreadyConsumed(ViboraError):
     """The content of the request was streamed before: it is read once, and not kept."""
-
-
-class Timeout(ViboraError):
-    """A limit of time ran out on our side, such as `RouteLimits.timeout`. The client gets 503."""
 
 
 _BY_STATUS: Final = {kind.status_code: kind for kind in _FixedStatus.__subclasses__()}
