@@ -189,6 +189,12 @@ impl Unconsumed {
             .push_back((end, deadline.saturating_add(Self::MERGE)));
     }
 
+    /// Whether a piece is known that ends at `end` or later.
+    #[must_use]
+    pub fn covers(&self, end: u64) -> bool {
+        self.queue.back().is_some_and(|(known, _)| *known >= end)
+    }
+
     /// Forgets the pieces that end at or before `consumed`.
     pub fn consume(&mut self, consumed: u64) {
         while self.queue.front().is_some_and(|(end, _)| *end <= consumed) {

@@ -30,8 +30,6 @@ use crate::py::route::{Arguments, Drive, Route};
 use crate::py::slots::awaitable_iterator;
 use streaming::{Ending, Streaming};
 
-use crate::http::deadlines::TimerKind;
-
 /// How a step of the task begins.
 enum Resume {
     Send,
@@ -188,19 +186,6 @@ impl Exchange {
     /// The connection has given up on this exchange: whatever it still does has no effect.
     pub(crate) fn abandon(&self, py: Python<'_>) {
         self.inner.borrow(py).abandoned = true;
-    }
-
-    /// The seconds of a timeout of this exchange, for the log.
-    pub(crate) fn seconds(&self, py: Python<'_>, kind: TimerKind) -> Option<f64> {
-        let inner = self.inner.borrow(py);
-        let milliseconds = match kind {
-            TimerKind::Chunk => inner.streaming.as_ref()?.chunk_timeout,
-            TimerKind::Complete => inner.streaming.as_ref()?.complete_timeout,
-            TimerKind::Route | TimerKind::Flush => self.route.as_ref()?.get().timeout,
-            TimerKind::Body => self.route.as_ref()?.get().body_timeout,
-            _ => return None,
-        };
-        Some(milliseconds as f64 / 1000.0)
     }
 
     fn take_stage(&self, py: Python<'_>) -> Stage {

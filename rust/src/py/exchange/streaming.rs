@@ -174,11 +174,15 @@ impl Exchange {
         let py = slf.py();
         let this = slf.get();
         let protocol = this.protocol.get();
-        let (response, complete_timeout) = this.streaming(py, |streaming| {
-            (streaming.response.clone_ref(py), streaming.complete_timeout)
+        let (response, chunk_timeout, complete_timeout) = this.streaming(py, |streaming| {
+            (
+                streaming.response.clone_ref(py),
+                streaming.chunk_timeout,
+                streaming.complete_timeout,
+            )
         })?;
         response.get().settle_cookies(py)?;
-        protocol.begin_stream(py, complete_timeout);
+        protocol.begin_stream(py, chunk_timeout, complete_timeout);
         let (status, source, head_first) = {
             let parts = response.get().parts.borrow(py);
             let Some(stream) = &parts.stream else {

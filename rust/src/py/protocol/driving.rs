@@ -256,7 +256,6 @@ impl Protocol {
             state.drain = None;
             state.deadlines.clear(TimerKind::Route);
             state.deadlines.clear(TimerKind::CleanUp);
-            state.deadlines.clear(TimerKind::HalfClose);
             state.deadlines.clear(TimerKind::Body);
             state.pace = None;
             if state.complete_end == u64::MAX {

@@ -12,7 +12,29 @@ use crate::py::route::OnDisconnect;
 use crate::py::server::{CLEAN_UP, LINGER, Server, ServerLimits};
 use crate::py::{clock, socket};
 
+/// How much of a request line is kept for the log.
+const NOTED: usize = 120;
+
 impl State {
+    /// Keeps the beginning of the request line, for the log.
+    pub(super) fn note(&mut self, head: &[u8]) {
+        let line = head.get(..NOTED).unwrap_or(head);
+        self.line.clear();
+        self.line.extend_from_slice(line);
+    }
+
+    /// Method and path of the latest request, with everything unprintable escaped.
+    fn noted(&self) -> String {
+        let mut words = self
+            .line
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty());
+        let method = words.next().unwrap_or_default();
+        let target = words.next().unwrap_or_default();
+        let path = target.split(|b| *b == b'?').next().unwrap_or_default();
+        format!("{} {}", method.escape_ascii(), path.escape_ascii())
+    }
+
     /// No exchange runs: sets by when the next request has to begin, or to be complete.
     fn await_request(&mut self, limits: &ServerLimits) {
         let now = clock::monotonic_ms();
@@ -54,8 +76,8 @@ impl Protocol {
         let py = slf.py();
         let this = slf.get();
         let limits = &this.server.get().limits;
-        let wrote = this.flush(py)?;
-        if wrote > 0 && this.must_wait(py) && this.state.borrow(py).current.is_none() {
+        this.flush(py)?;
+        if this.must_wait(py) && this.state.borrow(py).current.is_none() {
             this.expect_consumption(py);
         }
         let (over, pause, resume) = {
@@ -64,6 +86,10 @@ impl Protocol {
                 return Ok(());
             }
             let idle = state.current.is_none();
+            if idle && state.eof && !state.writing_paused {
+                // What the peer sent before its last byte has been answered.
+                state.core.close();
+            }
             let over = idle && state.core.is_closed() && !state.closing;
             if idle && !state.core.is_closed() {
                 state.await_request(limits);
@@ -117,7 +143,7 @@ impl Protocol {
             }
             state.closing = true;
             state.pending = Vec::new();
-            let linger = state.core.must_linger() && !state.eof;
+            let linger = (state.core.must_linger() || state.large) && !state.eof;
             state.core.close();
             state.deadlines.clear(TimerKind::Head);
             state.deadlines.clear(TimerKind::KeepAlive);
@@ -375,14 +401,16 @@ impl Protocol {
                 this.check_consumption(py, kind, now)
             }
             TimerKind::HalfClose => {
+                this.state.borrow(py).gone = true;
                 this.disconnected(py)?;
-                let finishing = this
-                    .state
-                    .borrow(py)
-                    .current
-                    .as_ref()
-                    .is_some_and(|current| current.cancelled.is_none());
-                if !finishing {
+                let cancelled = {
+                    let state = this.state.borrow(py);
+                    state
+                        .current
+                        .as_ref()
+                        .is_some_and(|current| current.cancelled.is_some())
+                };
+                if cancelled {
                     this.abort(py);
                 }
                 Ok(())
@@ -404,10 +432,15 @@ impl Protocol {
         }
     }
 
-    /// An idle connection's time is up. Bytes that the peer never acknowledged are not waited for.
+    /// An idle connection's time is up. It is not idle while the client still reads its last response.
     pub(super) fn end_idle(&self, py: Python<'_>) -> PyResult<()> {
         if self.consumed(py).1 > 0 {
-            self.abort(py);
+            self.expect_consumption(py);
+            let again = self.server.get().limits.keep_alive_timeout.max(1);
+            let mut state = self.state.borrow(py);
+            state
+                .deadlines
+                .set(TimerKind::KeepAlive, clock::monotonic_ms() + again);
             return Ok(());
         }
         {
@@ -415,8 +448,7 @@ impl Protocol {
             state.core.close();
             state.closing = true;
         }
-        let transport = self.transport(py);
-        match transport {
+        match self.transport(py) {
             Some(transport) => transport
                 .call_method0(py, pyo3::intern!(py, "close"))
                 .map(drop),
@@ -479,14 +511,19 @@ impl Protocol {
     pub(super) fn describe(&self, py: Python<'_>, what: &str, kind: TimerKind) -> String {
         let (route, request, seconds) = {
             let state = self.state.borrow(py);
-            let current = state.current.as_ref();
             let route = state.route.as_ref().map(Py::get);
-            let seconds = match current {
-                Some(current) => current.exchange.get().seconds(py, kind),
-                None => route
-                    .filter(|_| kind == TimerKind::Flush)
-                    .map(|route| route.timeout as f64 / 1000.0),
+            let milliseconds = match kind {
+                TimerKind::Chunk => Some(state.stream_timeouts.0),
+                TimerKind::Complete => Some(state.stream_timeouts.1),
+                TimerKind::Route | TimerKind::Flush => Some(state.response_timeout),
+                TimerKind::Body => route.map(|route| route.body_timeout),
+                TimerKind::CleanUp => Some(CLEAN_UP),
+                TimerKind::Head
+                | TimerKind::KeepAlive
+                | TimerKind::HalfClose
+                | TimerKind::Linger => None,
             };
+            let seconds = milliseconds.map(|milliseconds| milliseconds as f64 / 1000.0);
             (
                 route.map_or_else(
                     || "-".to_owned(),
@@ -498,11 +535,7 @@ impl Protocol {
                         )
                     },
                 ),
-                current
-                    .and_then(|current| current.request.as_ref())
-                    .map_or_else(String::new, |request| {
-                        format!(" {},", request.get().describe())
-                    }),
+                state.noted(),
                 seconds.map_or_else(String::new, |seconds| format!(" ({seconds} s)")),
             )
         };
@@ -511,7 +544,7 @@ impl Protocol {
             Ok(None) | Err(_) => "-".to_owned(),
         };
         format!(
-            "{}{seconds}: route {route},{request} client {client}: {what}",
+            "{}{seconds}: route {route}, {request}, client {client}: {what}",
             timeout_name(kind)
         )
     }
@@ -555,7 +588,16 @@ impl Protocol {
                 && state.core.receiving() == Receiving::Head
                 && !state.closing
         };
-        if idle { self.end_idle(py) } else { Ok(()) }
+        if !idle {
+            return Ok(());
+        }
+        if self.consumed(py).1 == 0 {
+            return self.end_idle(py);
+        }
+        // The client is still reading its last response.
+        self.state.borrow(py).core.close();
+        self.close(py)?;
+        self.arm(py)
     }
 
     pub(crate) fn cancel_for_shutdown(&self, py: Python<'_>) -> PyResult<bool> {

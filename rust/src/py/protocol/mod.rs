@@ -15,10 +15,9 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::http::connection::{Connection, Receiving, Sending};
+use crate::http::connection::{Connection, Receiving};
 use crate::http::deadlines::{Deadlines, TimerKind, Unconsumed, UploadPace};
 use crate::py::cell::GilCell;
-use crate::py::content::BodyFailure;
 use crate::py::exchange::Exchange;
 use crate::py::request::Request;
 use crate::py::route::Route;
@@ -29,6 +28,9 @@ pub(crate) use driving::{exit_request, not_a_response};
 
 /// Content of at least this many bytes is written without being copied behind its head.
 const LARGE: usize = 64 * 1024;
+/// A close after content of at least this many bytes is watched until the client has consumed it. Less than this is left
+/// to the kernel, which gives up on it by itself.
+const WATCHED: usize = 16 * 1024;
 /// What the kernel may hold unsent of a stream.
 const UNSENT: u32 = 128 * 1024;
 
@@ -88,15 +90,22 @@ struct State {
     /// When the worker's timer wheel will look at this connection.
     scheduled: u64,
     pace: Option<UploadPace>,
-    /// The route of the latest request, for the log.
+    /// The route of the latest request, and the beginning of its request line, for the log.
     route: Option<Py<Route>>,
+    line: Vec<u8>,
     /// Milliseconds in which the client has to consume a response that is not a stream; 0: off.
     response_timeout: u64,
+    /// `chunk_timeout` and `complete_timeout` of the latest stream, in milliseconds.
+    stream_timeouts: (u64, u64),
     key: Option<u32>,
     /// The peer has sent its last byte.
     eof: bool,
+    /// The peer has been silent for so long after its last byte that it counts as gone.
+    gone: bool,
     /// The transport has been told to close.
     closing: bool,
+    /// The latest response is so large that its way to the client is watched when the connection closes.
+    large: bool,
     stream_bounded: bool,
 }
 
@@ -146,10 +155,14 @@ impl Protocol {
                 scheduled: u64::MAX,
                 pace: None,
                 route: None,
+                line: Vec::new(),
                 response_timeout: DEFAULT_TIMEOUT,
+                stream_timeouts: (0, 0),
                 key: None,
                 eof: false,
+                gone: false,
                 closing: false,
+                large: false,
                 stream_bounded: false,
             }),
         }
@@ -258,43 +271,39 @@ impl Protocol {
     fn eof_received(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
-        let mut keep = false;
         Self::guarded(slf, || {
-            let (result, running, reading) = {
+            let (cut, waiting) = {
                 let mut state = this.state.borrow(py);
                 state.eof = true;
-                let partial = !state.pending.is_empty();
-                let waiting = state.current.is_some() || state.core.sending() == Sending::Head;
-                let result = if waiting && state.core.receiving() == Receiving::Done {
-                    state.core.close_after_response();
-                    Ok(())
+                let idle = state.current.is_none();
+                let partial = idle && !state.pending.is_empty() && !state.writing_paused;
+                let cut = if idle && !partial && !state.pending.is_empty() {
+                    false // requests that wait for the client to read
                 } else {
-                    state.core.receive_eof(partial)
+                    match state.core.receiving() {
+                        Receiving::Done => false,
+                        _ => state.core.receive_eof(partial).is_err(),
+                    }
                 };
-                let reading = if result.is_err() {
-                    state.reading.take()
-                } else {
-                    None
-                };
-                if state.current.is_some() {
-                    state
-                        .deadlines
-                        .set(TimerKind::HalfClose, clock::monotonic_ms() + HALF_CLOSE);
+                let waiting = !cut && (!idle || !state.pending.is_empty());
+                if waiting {
+                    let deadline = clock::monotonic_ms() + HALF_CLOSE;
+                    state.deadlines.set(TimerKind::HalfClose, deadline);
                 }
-                (result, state.current.is_some(), reading)
+                (cut, waiting)
             };
-            if let Some(request) = reading {
-                request.get().fail(py, BodyFailure::Disconnected);
-                request.get().wake(py)?;
-            }
-            keep = running && result.is_ok();
-            if running && result.is_err() {
-                // A cut request: its handler learns of it, nobody waits for the answer.
+            if cut {
+                // A request was cut: its handler learns of it, and nobody waits for the answer.
                 this.disconnected(py)?;
+            }
+            if !waiting {
+                this.state.borrow(py).core.close();
+                this.close(py)?;
             }
             this.arm(py)
         })?;
-        Ok(keep)
+        // The transport is closed by us, when there is nothing left to send.
+        Ok(true)
     }
 
     fn connection_lost(slf: &Bound<'_, Self>, _error: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -196,6 +196,8 @@ impl Protocol {
         let limited = {
             let mut state = this.state.borrow(py);
             state.route = Some(route.clone_ref(py));
+            state.note(octets);
+            state.large = false;
             state.response_timeout = plan.timeout;
             state.core.limit_content(plan.max_body_size)
         };

@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Cancelled, LARGE, Protocol, UNSENT, exit_request};
+use super::{Cancelled, LARGE, Protocol, UNSENT, WATCHED, exit_request};
 use crate::http::connection::{Connection, ContentFraming, Outgoing, Sending};
 use crate::http::deadlines::TimerKind;
 use crate::http::fields::FieldMap;
@@ -129,6 +129,7 @@ impl Protocol {
                 .as_ref()
                 .map_or(&b""[..], |content| content.as_bytes(py));
             let mut state = self.state.borrow(py);
+            state.large = content.len() >= WATCHED;
             let mut out = server.out.borrow(py);
             let sent = if content.len() < LARGE {
                 state
@@ -187,6 +188,9 @@ impl Protocol {
             .get(TimerKind::Route)
             .unwrap_or(now + timeout);
         let written = state.written;
+        if state.responses.covers(written) {
+            return;
+        }
         state.responses.push(written, deadline);
         if state.deadlines.get(TimerKind::Flush).is_none() {
             let deadline = state.responses.deadline().unwrap_or(deadline);
@@ -246,7 +250,7 @@ impl Protocol {
 
     pub(crate) fn is_disconnected(&self, py: Python<'_>) -> bool {
         let state = self.state.borrow(py);
-        state.transport.is_none() || state.closing
+        state.transport.is_none() || state.closing || state.gone
     }
 
     pub(crate) fn must_wait(&self, py: Python<'_>) -> bool {
@@ -262,11 +266,13 @@ impl Protocol {
     }
 
     /// The handler has returned a stream: its own timeouts take the place of the route's.
-    pub(crate) fn begin_stream(&self, py: Python<'_>, complete_timeout: u64) {
+    pub(crate) fn begin_stream(&self, py: Python<'_>, chunk_timeout: u64, complete_timeout: u64) {
         let bounded = {
             let mut state = self.state.borrow(py);
             state.deadlines.clear(TimerKind::Route);
             state.response_timeout = 0;
+            state.stream_timeouts = (chunk_timeout, complete_timeout);
+            state.large = true;
             if complete_timeout > 0 {
                 let deadline = clock::monotonic_ms() + complete_timeout;
                 state.deadlines.set(TimerKind::Complete, deadline);
