@@ -281,6 +281,18 @@ class TestStartAndStop:
 
         run(main())
 
+    def test_shutdown_stops_every_server(self, run: Callable[..., Any]) -> None:
+        app = Vibora()
+
+        async def main() -> None:
+            servers = [await app.start(port=0), await app.start(port=0)]
+            app.shutdown()
+            for server in servers:
+                await server.wait_stopped()
+                assert server.is_stopped
+
+        run(main())
+
     def test_stopping_twice_is_stopping_once(self, run: Callable[..., Any]) -> None:
         async def main() -> None:
             server = await Vibora().start(port=0)

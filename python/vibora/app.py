@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, Unpack
-from weakref import WeakSet
 
 from vibora import _core
 from vibora.exceptions import ConfigurationError, DuplicateRoute
@@ -46,7 +45,7 @@ class Vibora:
         self.server_limits = server_limits or ServerLimits()
         self.route_limits = route_limits or RouteLimits()
         self._router = _core.Router()
-        self._servers: WeakSet[Server] = WeakSet()
+        self._servers: list[Server] = []
 
     # --- routes -------------------------------------------------------------------------------------------------------
 
@@ -244,14 +243,14 @@ class Vibora:
         from vibora.server import Server, bind  # noqa: PLC0415  as in `run`
 
         if sock is None:
-            sockets: Sequence[socket.socket] = bind(host, port)
+            sockets: Sequence[socket.socket] = bind(host, port, backlog=self.server_limits.backlog)
         else:
             sockets = sock if isinstance(sock, Sequence) else [sock]
         server = await Server.start(self._router, self.server_limits, sockets, debug=debug)
-        self._servers.add(server)
+        self._servers = [*(other for other in self._servers if not other.is_stopped), server]
         return server
 
     def shutdown(self) -> None:
         """Ask every server of the app in this process to stop gracefully. Returns at once; any thread may call it."""
-        for server in list(self._servers):
+        for server in self._servers:
             server.shutdown()

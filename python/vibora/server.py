@@ -143,6 +143,11 @@ class Server:
             await asyncio.shield(stopping)
             raise
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it has stopped, and nothing is left of it."""
+        return self._stopped.is_set()
+
     async def wait_stopped(self) -> None:
         """Return when it has stopped, whoever asked it to."""
         await self._stopped.wait()
@@ -328,7 +333,11 @@ def run(app: "Vibora", settings: Settings, sock: socket.socket | None = None) ->
         logger.warning("this is a debug build of the core, which is many times slower: build it with --release")
     try:
         if settings.workers == 1:
-            sockets = [sock] if sock else bind(settings.host, settings.port, spelling=settings.spelling)
+            sockets = (
+                [sock]
+                if sock
+                else bind(settings.host, settings.port, backlog=app.server_limits.backlog, spelling=settings.spelling)
+            )
             serve_process(
                 app, sockets, debug=settings.debug, started=lambda server: announce(app, settings, server.sockets)
             )
