@@ -32,6 +32,17 @@ pub enum TimerKind {
 }
 
 impl TimerKind {
+    /// Those that measure what the peer does.
+    pub const OF_THE_PEER: [Self; 7] = [
+        Self::Head,
+        Self::KeepAlive,
+        Self::Body,
+        Self::Chunk,
+        Self::Complete,
+        Self::Flush,
+        Self::HalfClose,
+    ];
+
     const ALL: [Self; 10] = [
         Self::Head,
         Self::KeepAlive,
@@ -195,10 +206,19 @@ impl Unconsumed {
         self.queue.back().is_some_and(|(known, _)| *known >= end)
     }
 
-    /// Forgets the pieces that end at or before `consumed`.
-    pub fn consume(&mut self, consumed: u64) {
+    /// Forgets the pieces that end at or before `consumed`, and says whether there were any.
+    pub fn consume(&mut self, consumed: u64) -> bool {
+        let before = self.queue.len();
         while self.queue.front().is_some_and(|(end, _)| *end <= consumed) {
             self.queue.pop_front();
+        }
+        self.queue.len() < before
+    }
+
+    /// Puts all deadlines off.
+    pub fn put_off(&mut self, by: u64) {
+        for (_, deadline) in &mut self.queue {
+            *deadline = deadline.saturating_add(by);
         }
     }
 
@@ -298,6 +318,19 @@ mod tests {
         assert_eq!(unconsumed.deadline(), Some(2_000 + Unconsumed::MERGE));
         unconsumed.consume(30);
         assert!(unconsumed.is_empty());
+    }
+
+    #[test]
+    fn all_deadlines_can_be_put_off() {
+        let mut unconsumed = Unconsumed::default();
+        unconsumed.push(10, 1_000);
+        unconsumed.push(20, 2_000);
+        unconsumed.put_off(500);
+        assert_eq!(unconsumed.deadline(), Some(1_500 + Unconsumed::MERGE));
+        assert!(!unconsumed.consume(9));
+        assert!(unconsumed.consume(10));
+        assert_eq!(unconsumed.deadline(), Some(2_500 + Unconsumed::MERGE));
+        assert!(unconsumed.covers(20) && !unconsumed.covers(21));
     }
 
     #[test]

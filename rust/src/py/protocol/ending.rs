@@ -9,13 +9,38 @@ use crate::http::deadlines::TimerKind;
 use crate::py::content::BodyFailure;
 use crate::py::errors::vibora_error;
 use crate::py::route::OnDisconnect;
-use crate::py::server::{CLEAN_UP, LINGER, Server, ServerLimits};
+use crate::py::server::{CLEAN_UP, LINGER, Server, ServerLimits, WATCH};
 use crate::py::{clock, socket};
 
 /// How much of a request line is kept for the log.
 const NOTED: usize = 120;
 
+/// How late a deadline may be noticed, in milliseconds, before the delay counts as the server's own.
+const PUNCTUAL: u64 = 200;
+/// How often in a row a peer's deadlines are put off because the loop was blocked.
+const FORGIVEN: u8 = 2;
+
 impl State {
+    /// The loop was blocked, so that what the peer did in time could not be seen: its deadlines are put off by as much,
+    /// a second at most. Not again and again: a loop that is always late would keep its slow clients for ever.
+    fn forgive(&mut self, now: u64) {
+        let late = self
+            .deadlines
+            .next()
+            .map_or(0, |due| now.saturating_sub(due));
+        if late <= PUNCTUAL || self.forgiven >= FORGIVEN {
+            return;
+        }
+        self.forgiven += 1;
+        for kind in TimerKind::OF_THE_PEER {
+            if self.deadlines.get(kind).is_some_and(|due| due <= now) {
+                self.deadlines.set(kind, now + late.min(1_000));
+            }
+        }
+        self.chunks.put_off(late.min(1_000));
+        self.responses.put_off(late.min(1_000));
+    }
+
     /// Keeps the beginning of the request line, for the log.
     pub(super) fn note(&mut self, head: &[u8]) {
         let line = head.get(..NOTED).unwrap_or(head);
@@ -136,18 +161,21 @@ impl Protocol {
             return Ok(());
         };
         let transport = transport.bind(py);
-        let linger = {
+        let stopping = self.server.get().is_stopping(py);
+        let (linger, patience) = {
             let mut state = self.state.borrow(py);
             if state.closing {
                 return Ok(());
             }
             state.closing = true;
             state.pending = Vec::new();
-            let linger = (state.core.must_linger() || state.large) && !state.eof;
+            let unread = state.core.must_linger();
+            let linger = (unread || state.large) && !state.eof;
             state.core.close();
             state.deadlines.clear(TimerKind::Head);
             state.deadlines.clear(TimerKind::KeepAlive);
-            linger
+            // A response that is only watched is soon on its way; what a peer may still send takes longer.
+            (linger, if unread && !stopping { LINGER } else { WATCH })
         };
         // However the connection ends: it does not wait for ever for a client that does not read.
         self.expect_consumption(py);
@@ -160,7 +188,7 @@ impl Protocol {
                 let mut state = self.state.borrow(py);
                 state
                     .deadlines
-                    .set(TimerKind::Linger, clock::monotonic_ms() + LINGER);
+                    .set(TimerKind::Linger, clock::monotonic_ms() + patience);
                 std::mem::take(&mut state.reading_paused)
             };
             if paused {
@@ -312,6 +340,7 @@ impl Protocol {
                 let kind = {
                     let mut state = this.state.borrow(py);
                     state.scheduled = u64::MAX;
+                    state.forgive(now);
                     state.deadlines.expire(now)
                 };
                 match kind {
@@ -418,7 +447,7 @@ impl Protocol {
             TimerKind::Linger => {
                 // While the client still reads the response, the response's own deadline counts.
                 if this.consumed(py).1 > 0 {
-                    this.state.borrow(py).deadlines.set(kind, now + LINGER);
+                    this.state.borrow(py).deadlines.set(kind, now + LINGER / 2);
                     return Ok(());
                 }
                 match this.transport(py) {
@@ -469,16 +498,25 @@ impl Protocol {
             match kind {
                 TimerKind::Complete => consumed < state.complete_end,
                 TimerKind::Chunk | TimerKind::Flush => {
+                    let State {
+                        chunks,
+                        responses,
+                        deadlines,
+                        forgiven,
+                        ..
+                    } = &mut *state;
                     let queue = if kind == TimerKind::Chunk {
-                        &mut state.chunks
+                        chunks
                     } else {
-                        &mut state.responses
+                        responses
                     };
-                    queue.consume(consumed);
+                    if queue.consume(consumed) {
+                        *forgiven = 0;
+                    }
                     match queue.deadline() {
                         Some(deadline) if deadline <= now => true,
                         Some(deadline) => {
-                            state.deadlines.set(kind, deadline);
+                            deadlines.set(kind, deadline);
                             false
                         }
                         None => false,

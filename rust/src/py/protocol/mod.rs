@@ -102,6 +102,8 @@ struct State {
     eof: bool,
     /// The peer has been silent for so long after its last byte that it counts as gone.
     gone: bool,
+    /// How often in a row deadlines were put off because the loop was late.
+    forgiven: u8,
     /// The transport has been told to close.
     closing: bool,
     /// The latest response is so large that its way to the client is watched when the connection closes.
@@ -161,6 +163,7 @@ impl Protocol {
                 key: None,
                 eof: false,
                 gone: false,
+                forgiven: 0,
                 closing: false,
                 large: false,
                 stream_bounded: false,

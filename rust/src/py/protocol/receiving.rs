@@ -31,6 +31,7 @@ impl Protocol {
                 return Ok(());
             }
             state.busy = true;
+            state.forgiven = 0;
             if state.pending.is_empty() {
                 data
             } else {

@@ -241,11 +241,7 @@ impl Protocol {
     pub(crate) fn cancelled(&self, py: Python<'_>) -> Option<Cancelled> {
         let state = self.state.borrow(py);
         let asked = state.current.as_ref().and_then(|current| current.cancelled);
-        asked.or(if state.transport.is_none() {
-            Some(Cancelled::Disconnected)
-        } else {
-            None
-        })
+        asked.or((state.transport.is_none() || state.closing).then_some(Cancelled::Disconnected))
     }
 
     pub(crate) fn is_disconnected(&self, py: Python<'_>) -> bool {
