@@ -1,0 +1,265 @@
+"""What a handler is told about its request, and the ways to read the content."""
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vibora import BadRequest, JsonResponse, Request, Response, RouteLimits, TextResponse, Vibora
+from vibora.exceptions import StreamAlreadyConsumed
+
+if TYPE_CHECKING:
+    from conftest import Serve
+
+
+def tell(serve: "Serve", target: str, *names: str, **options: Any) -> Any:
+    """Return attributes of a request, as JSON takes them."""
+    app = Vibora()
+
+    @app.route("/<*rest>", ["GET", "POST"])
+    async def handler(request: Request) -> Response:
+        return JsonResponse([getattr(request, name) for name in names], default=repr)
+
+    return json.loads(serve(app).ask(target, **options).content)
+
+
+class TestTarget:
+    @pytest.mark.parametrize(
+        ("target", "path", "query"),
+        [
+            ("/", "/", ""),
+            ("/a/b?c=d&e", "/a/b", "c=d&e"),
+            ("/a?b?c", "/a", "b?c"),
+            ("/caf%C3%A9/a%20b?q=caf%C3%A9", "/caf\u00e9/a b", "q=caf%C3%A9"),
+            ("/a%2Fb", "/a/b", ""),
+            ("http://test/x?y", "/x", "y"),
+        ],
+    )
+    def test_path_and_query(self, serve: "Serve", target: str, path: str, query: str) -> None:
+        assert tell(serve, target, "path", "query_string") == [path, query]
+
+    def test_the_path_as_it_came(self, serve: "Serve") -> None:
+        assert tell(serve, "/caf%C3%A9?x", "raw_path") == ["b'/caf%C3%A9'"]
+
+    def test_arguments(self, serve: "Serve") -> None:
+        app = Vibora()
+
+        @app.get("/")
+        async def handler(request: Request) -> Response:
+            args = request.args
+            with pytest.raises(KeyError, match="missing"):
+                args["missing"]
+            assert args is request.args
+            assert (args["a"], args.get("a"), args.get_all("a"), args.get_list("a")) == (
+                "1",
+                "1",
+                ["1", "2"],
+                ["1", "2"],
+            )
+            assert (args.get("missing"), args.get("missing", "x"), args.get_all("missing")) == (None, "x", [])
+            assert ("a" in args, "missing" in args, len(args), list(args)) == (True, False, 4, ["a", "b", ""])
+            return JsonResponse([args.items(), args.to_dict()])
+
+        served = serve(app)
+        answer = served.ask("/?a=1&b=+x%26%C3%A9&a=2&=z")
+        assert answer.status == 200, served.errors
+        assert json.loads(answer.content) == [
+            [["a", "1"], ["b", " x&\u00e9"], ["a", "2"], ["", "z"]],
+            {"a": ["1", "2"], "b": [" x&\u00e9"], "": ["z"]},
+        ]
+
+
+class TestFacts:
+    def test_method_version_host_and_route(self, serve: "Serve") -> None:
+        names = ("method", "http_version", "host", "route", "path_params")
+        assert tell(serve, "/a/b", *names, method="POST", content=b"x") == [
+            "POST",
+            "1.1",
+            "test",
+            '<Route "handler" GET,POST /<*rest>>',
+            {"rest": "a/b"},
+        ]
+
+    def test_the_client(self, serve: "Serve") -> None:
+        app = Vibora()
+
+        @app.get("/")
+        async def handler(request: Request) -> Response:
+            return JsonResponse(request.client)
+
+        with serve(app).connect() as peer:
+            assert json.loads(peer.ask("/").content) == list(peer.sock.getsockname())
+
+    def test_headers(self, serve: "Serve") -> None:
+        fields = [("X-A", "1"), ("x-a", "2"), ("Content-Type", "text/plain; charset=utf-8")]
+        app = Vibora()
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            assert request.headers is request.headers
+            assert request.headers.get_all("x-A") == ["1", "2"]
+            return JsonResponse([request.headers.items(), request.content_type, request.content_length])
+
+        assert json.loads(serve(app).ask("/", "POST", fields, b"abc").content) == [
+            [["Host", "test"], *map(list, fields), ["Content-Length", "3"]],
+            "text/plain; charset=utf-8",
+            3,
+        ]
+
+    def test_what_is_not_there_is_none(self, serve: "Serve") -> None:
+        assert tell(serve, "/", "content_type", "content_length") == [None, None]
+
+    def test_a_context_of_its_own(self, serve: "Serve") -> None:
+        app = Vibora()
+
+        @app.get("/")
+        async def handler(request: Request) -> Response:
+            request.context["times"] = request.context.get("times", 0) + 1
+            return JsonResponse(request.context)
+
+        with serve(app).connect() as peer:
+            assert [peer.ask("/").text for _ in range(2)] == ['{"times":1}'] * 2
+
+
+class TestContent:
+    @pytest.mark.parametrize("size", [0, 1, 100_000])
+    def test_whole_and_as_often_as_wanted(self, serve: "Serve", size: int) -> None:
+        app = Vibora()
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            content = await request.content()
+            assert await request.content() == content
+            assert (await request.text()).encode() == content
+            return Response(content)
+
+        assert serve(app).ask("/", "POST", content=b"x" * size).content == b"x" * size
+
+    def test_piece_by_piece_as_it_comes(self, serve: "Serve") -> None:
+        app = Vibora()
+        pieces: list[bytes] = []
+        came = asyncio.Event()
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            async for piece in request.stream:
+                pieces.append(piece)
+                came.set()
+            return TextResponse(str(len(pieces)))
+
+        served = serve(app)
+        with served.connect() as peer:
+            peer.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\nabc")
+            served.run(came.wait)
+            assert pieces == [b"abc"]
+            peer.send(b"def")
+            assert peer.read_answer().text == "2"
+        assert pieces == [b"abc", b"def"]
+
+    def test_what_is_left_of_a_stream(self, serve: "Serve") -> None:
+        app = Vibora()
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            first = await anext(request.stream)
+            return JsonResponse([len(first) > 0, len(first) + len(await request.stream.read())])
+
+        assert serve(app).ask("/", "POST", content=b"x" * 500_000).text == "[true,500000]"
+
+    def test_streamed_content_is_not_kept(self, serve: "Serve") -> None:
+        app = Vibora()
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            async for _ in request.stream:
+                pass
+            for read in (request.content, request.text, request.json):
+                with pytest.raises(StreamAlreadyConsumed):
+                    await read()
+            return Response()
+
+        served = serve(app)
+        assert served.ask("/", "POST", content=b"x").status == 200, served.errors
+
+    def test_a_handler_that_reads_nothing(self, serve: "Serve") -> None:
+        app = Vibora()
+
+        @app.post("/")
+        async def handler() -> Response:
+            return TextResponse("done")
+
+        with serve(app).connect() as peer:
+            assert [peer.ask("/", "POST", content=b"x" * 1000).text for _ in range(3)] == ["done"] * 3
+
+    def test_more_than_the_limit(self, serve: "Serve") -> None:
+        app = Vibora(route_limits=RouteLimits(max_body_size=10))
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            return Response(await request.content())
+
+        served = serve(app)
+        assert served.ask("/", "POST", content=b"x" * 10).status == 200
+        assert served.ask("/", "POST", content=b"x" * 11).status == 413
+        assert not served.log
+
+
+class TestTextAndJson:
+    @pytest.mark.parametrize(
+        ("content_type", "content", "text"),
+        [
+            (None, "\u00e9".encode(), "\u00e9"),
+            ("text/plain", "\u00e9".encode(), "\u00e9"),
+            ("text/plain; charset=latin-1", b"\xe9", "\u00e9"),
+            ('text/plain; format=flowed; Charset="UTF-16"', "\u00e9".encode("utf-16"), "\u00e9"),
+        ],
+    )
+    def test_text_is_in_its_charset(self, serve: "Serve", content_type: str | None, content: bytes, text: str) -> None:
+        app = Vibora()
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            return TextResponse(await request.text())
+
+        fields = [("Content-Type", content_type)] if content_type else []
+        assert serve(app).ask("/", "POST", fields, content).text == text
+
+    @pytest.mark.parametrize(
+        "content_type", ["text/plain", "text/plain; charset=no-such", "text/plain; charset=base64"]
+    )
+    def test_text_that_is_none_is_a_bad_request(self, serve: "Serve", content_type: str) -> None:
+        app = Vibora()
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            with pytest.raises(BadRequest, match=r"the content is not .* text"):
+                await request.text()
+            return TextResponse(await request.text())
+
+        served = serve(app)
+        assert served.ask("/", "POST", [("Content-Type", content_type)], b"\xff\xfe\xfd").status == 400
+        assert not served.log
+
+    def test_json(self, serve: "Serve") -> None:
+        app = Vibora()
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            assert await request.json(loads=lambda content: content[::-1]) == b'}1:"a"{'
+            return JsonResponse(await request.json())
+
+        assert serve(app).ask("/", "POST", content=b'{"a":1}').text == '{"a":1}'
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"nan", b"{'a': 1}", b'"\xff"', b"[" * 100_000], ids=range(6))
+    def test_json_that_is_none_is_a_bad_request(self, serve: "Serve", content: bytes) -> None:
+        app = Vibora()
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            return JsonResponse(await request.json())
+
+        served = serve(app)
+        answer = served.ask("/", "POST", content=content)
+        assert (answer.status, answer.text.partition(":")[0]) == (400, "invalid JSON")
+        assert not served.log
