@@ -145,7 +145,11 @@ class TestErrors:
         other = clone(error)
         assert type(other) is type(error)
         assert vars(other) == vars(error)
-        assert str(other) == str(error)
+        assert (str(other), repr(other)) == (str(error), repr(error))
+
+    def test_errors_show_how_they_were_made(self) -> None:
+        assert repr(NotFound("gone")) == "NotFound('gone')"
+        assert repr(HTTPError(418, "a teapot")) == "HTTPError(418, 'a teapot')"
 
     @pytest.mark.parametrize("kind", ["async def", "def"])
     def test_a_failure_is_logged_once_with_traceback_route_and_handler(self, serve: "Serve", kind: str) -> None:

@@ -75,7 +75,7 @@ class HTTPError(ViboraError):
     def __init__(self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         if status not in range(400, 600):
             raise ValueError(f"an error status is between 400 and 599, got {status!r}")
-        super().__init__(status, detail, headers)
+        # `args`, which is what `repr` shows, was set from those of the subclass: its own constructor's.
         self.status: Final = status
         self.detail: Final = detail or reason_phrase(status)
         self.headers: Final = dict(headers or {})
