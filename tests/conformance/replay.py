@@ -111,8 +111,9 @@ def pieces(case: Case, cut: Cut, seed: int = 0) -> list[bytes]:
 class Client:
     """Replays cases, one at a time."""
 
-    def __init__(self, server: LiveServer) -> None:
+    def __init__(self, server: LiveServer, patience: float = PATIENCE) -> None:
         self._address = server.address
+        self._patience = patience
         self._clock = socket.create_connection(server.address, PATIENCE)
         self._clock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -154,7 +155,7 @@ class Client:
             wanted: How many final responses to wait for.
             to_end: Whether to wait for the end of the connection.
         """
-        with socket.create_connection(self._address, PATIENCE) as sock:
+        with socket.create_connection(self._address, self._patience) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             exchange = Exchange(sock, sock.getsockname()[1], methods)
             for piece in octets:
@@ -170,11 +171,11 @@ class Client:
                 except TimeoutError:
                     exchange.problems.append("hangs")
                     break
-            if not exchange.ended:
-                # Whatever it still has to say, it says now.
+            # Whatever it still has to say, it says in the next turns of its loop.
+            quiet = 0
+            while not exchange.ended and quiet < 3:
                 self.settle()
-                self.settle()
-                exchange.receive_rest()
+                quiet = 0 if exchange.receive_rest() else quiet + 1
             if not exchange.ended:
                 exchange.silent = True
                 exchange.half_close()
@@ -272,13 +273,16 @@ class Exchange:
         if not self.ended:
             self.problems.append("not closed after the client closed")
 
-    def receive_rest(self) -> None:
-        """Take what is there."""
+    def receive_rest(self) -> bool:
+        """Take what is there; return whether there was anything."""
+        before = len(self._received)
+        patience = self._sock.gettimeout()
         self._sock.settimeout(0)
         with contextlib.suppress(BlockingIOError):
             while not self.ended:
                 self.receive()
-        self._sock.settimeout(PATIENCE)
+        self._sock.settimeout(patience)
+        return self.ended or len(self._received) > before
 
 
 def _closes(message: Message) -> bool:
@@ -287,13 +291,13 @@ def _closes(message: Message) -> bool:
 
 
 def _outcome(case: Case, answers: Sequence[Response], beyond: Sequence[Response], *, ended: bool) -> str:
-    refused = [response for response in [*answers, *beyond] if response.status >= 400]
-    if beyond and beyond[-1].status < 400:
-        return "extra"
     if beyond:
+        return "reject" if beyond[-1].status >= 400 else "extra"
+    pairs = zip(case.messages, answers, strict=False)
+    if any(answer.status != _expected_status(message) for message, answer in pairs):
         return "reject"
     if len(answers) < len(case.messages):
-        return "refused" if refused else "closed" if ended else "partial"
+        return "closed" if ended else "partial"
     if case.verdict == "wait" or not answers:
         return "closed" if ended else "wait"
     return "accept"
@@ -314,15 +318,16 @@ def _judge_rejection(case: Case, beyond: Sequence[Response], *, ended: bool) -> 
         yield "not closed after the rejection"
 
 
-def _judge_answer(message: Message, answer: Response) -> Iterator[str]:
+def _expected_status(message: Message) -> int:
     if message.method == "CONNECT":
-        expected = 501
-    elif message.target == "*":
-        expected = 204
-    elif message.method not in METHODS:
-        expected = 405
-    else:
-        expected = 200
+        return 501
+    if message.target == "*":
+        return 204
+    return 200 if message.method in METHODS else 405
+
+
+def _judge_answer(message: Message, answer: Response) -> Iterator[str]:
+    expected = _expected_status(message)
     if answer.status != expected:
         yield f"{answer.status} instead of {expected} to {message.method} {message.target}"
     elif expected == 200 and message.method != "HEAD":
@@ -340,14 +345,14 @@ def _judge_executed(messages: Sequence[Message], executed: Sequence[dict[str, An
 def _judge_understood(message: Message, understood: dict[str, Any]) -> Iterator[str]:
     for what, expected, seen in (
         ("method", message.method, understood["method"]),
-        ("target", _path(message.target), understood["target"]),
+        ("target", path_of(message.target), understood["target"]),
         ("body", message.body, base64.b64decode(understood["body_b64"])),
     ):
         if expected != seen:
             yield f"understood the {what} {expected!r} as {seen!r}"
 
 
-def _path(target: str) -> str:
+def path_of(target: str) -> str:
     """Return path and query of a target, in the way the app tells them: `/` for none, no `?` without a query."""
     absolute = re.match(r"(?i:https?)://[^/?]*", target)
     path = target[absolute.end() :] if absolute else target
