@@ -282,15 +282,13 @@ impl Response {
 
     #[getter]
     fn headers(&self, py: Python<'_>) -> PyResult<Py<Headers>> {
-        let fields = match std::mem::take(&mut self.parts.borrow(py).fields) {
-            Fields::None => FieldMap::new(),
-            Fields::Owned(fields) => *fields,
-            Fields::Shared(headers) => {
-                self.parts.borrow(py).fields = Fields::Shared(headers.clone_ref(py));
-                return Ok(headers);
-            }
+        // In a statement of its own: the borrow ends here, not with the match.
+        let fields = std::mem::take(&mut self.parts.borrow(py).fields);
+        let headers = match fields {
+            Fields::None => Py::new(py, Headers::from_fields(FieldMap::new()))?,
+            Fields::Owned(fields) => Py::new(py, Headers::from_fields(*fields))?,
+            Fields::Shared(headers) => headers,
         };
-        let headers = Py::new(py, Headers::from_fields(fields))?;
         self.parts.borrow(py).fields = Fields::Shared(headers.clone_ref(py));
         Ok(headers)
     }
