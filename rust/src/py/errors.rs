@@ -1,6 +1,7 @@
 //! The classes of `vibora.exceptions`, raised from here.
 
 use pyo3::call::PyCallArgs;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyModule;
@@ -28,6 +29,16 @@ pub(crate) fn exception<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny
         unsafe { pyo3::ffi::PyException_SetTraceback(value.as_ptr(), traceback.as_ptr()) };
     }
     value.clone().into_any()
+}
+
+/// What a panic said, as an exception for the log.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> PyErr {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    PyRuntimeError::new_err(format!("panic in the core: {text}"))
 }
 
 /// Whether `error` is an `asyncio.CancelledError`.

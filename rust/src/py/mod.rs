@@ -22,6 +22,7 @@ mod cell;
 mod clock;
 mod construct;
 mod content;
+mod context;
 mod errors;
 mod exchange;
 mod headers;

@@ -77,7 +77,11 @@ impl Parts {
     }
 }
 
-/// The base of all responses.
+/// What a handler returns; the base of all responses.
+///
+/// `content` is bytes-like or text (sent as UTF-8), `status_code` any of 200 to 599, `headers` a mapping, pairs or
+/// `Headers`, `cookies` an iterable of cookies or a mapping of names to values. What could corrupt the message is
+/// refused where it is set, with a `ValueError`.
 #[pyclass(frozen, subclass, weakref, module = "vibora", name = "Response")]
 #[derive(Default)]
 pub(crate) struct Response {
@@ -232,7 +236,7 @@ impl Response {
 #[pymethods]
 impl Response {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(content=b'', status_code=200, headers=None, cookies=None)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::default()
     }
@@ -330,7 +334,7 @@ impl Response {
 
 /// Defines a subclass of [`Response`] whose construction differs only in how its parts are made.
 macro_rules! response_class {
-    ($(#[$doc:meta])* $class:ident, $name:literal, ($($signature:tt)*), ($($argument:ident: $type:ty),*), $parts:expr $(, { $($extra:tt)* })?) => {
+    ($(#[$doc:meta])* $class:ident, $name:literal, $text:literal, ($($signature:tt)*), ($($argument:ident: $type:ty),*), $parts:expr $(, { $($extra:tt)* })?) => {
         $(#[$doc])*
         #[pyclass(frozen, subclass, extends = Response, module = "vibora", name = $name)]
         pub(crate) struct $class;
@@ -338,7 +342,7 @@ macro_rules! response_class {
         #[pymethods]
         impl $class {
             #[new]
-            #[pyo3(signature = (*_args, **_kwargs))]
+            #[pyo3(signature = (*_args, **_kwargs), text_signature = $text)]
             fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
                 PyClassInitializer::from(Response::default()).add_subclass(Self)
             }
@@ -359,6 +363,7 @@ macro_rules! response_class {
 response_class!(
     /// Text: `text/plain; charset=utf-8`.
     TextResponse, "TextResponse",
+    "(content=b'', status_code=200, headers=None, cookies=None)",
     (content=None, status_code=None, headers=None, cookies=None),
     (content: Optional<'_, '_>, status_code: Optional<'_, '_>, headers: Optional<'_, '_>, cookies: Optional<'_, '_>),
     text_parts
@@ -367,6 +372,7 @@ response_class!(
 response_class!(
     /// A page: `text/html; charset=utf-8`.
     HtmlResponse, "HtmlResponse",
+    "(content=b'', status_code=200, headers=None, cookies=None)",
     (content=None, status_code=None, headers=None, cookies=None),
     (content: Optional<'_, '_>, status_code: Optional<'_, '_>, headers: Optional<'_, '_>, cookies: Optional<'_, '_>),
     html_parts
@@ -375,6 +381,7 @@ response_class!(
 response_class!(
     /// A JSON value, encoded by orjson when the response is made.
     JsonResponse, "JsonResponse",
+    "(content, status_code=200, headers=None, cookies=None, *, default=None)",
     (content, status_code=None, headers=None, cookies=None, *, default=None),
     (content: &Bound<'_, PyAny>, status_code: Optional<'_, '_>, headers: Optional<'_, '_>, cookies: Optional<'_, '_>, default: Optional<'_, '_>),
     json_parts
@@ -383,14 +390,20 @@ response_class!(
 response_class!(
     /// A redirect: an empty response with `location`.
     RedirectResponse, "RedirectResponse",
+    "(location, status_code=302, headers=None, cookies=None)",
     (location, status_code=None, headers=None, cookies=None),
     (location: &Bound<'_, PyAny>, status_code: Optional<'_, '_>, headers: Optional<'_, '_>, cookies: Optional<'_, '_>),
     redirect_parts
 );
 
 response_class!(
-    /// Content produced piece by piece, each piece under a timeout.
+    /// Content produced piece by piece.
+    ///
+    /// `stream` is an (async) generator function, an (async) iterator or an iterable of bytes or text. The client has
+    /// `chunk_timeout` seconds to consume each piece and `complete_timeout` seconds for all; 0 or None: no limit. The
+    /// time that the generator takes does not count.
     StreamingResponse, "StreamingResponse",
+    "(stream, status_code=200, headers=None, cookies=None, chunk_timeout=10.0, complete_timeout=0.0, *, send_head_first=False)",
     (stream, status_code=None, headers=None, cookies=None, chunk_timeout=Some(10.0), complete_timeout=Some(0.0), *, send_head_first=false),
     (stream: &Bound<'_, PyAny>, status_code: Optional<'_, '_>, headers: Optional<'_, '_>, cookies: Optional<'_, '_>, chunk_timeout: Option<f64>, complete_timeout: Option<f64>, send_head_first: bool),
     stream_parts,

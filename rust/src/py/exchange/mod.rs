@@ -15,6 +15,8 @@
 
 mod streaming;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -22,7 +24,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::py::cell::GilCell;
-use crate::py::errors::{exception, is_cancelled, vibora_error};
+use crate::py::errors::{exception, is_cancelled, panicked, vibora_error};
 use crate::py::protocol::{Cancelled, Protocol, exit_request, not_a_response};
 use crate::py::request::Request;
 use crate::py::response::Response;
@@ -429,7 +431,7 @@ impl Exchange {
             Some(Cancelled::Shutdown) => "the server is shutting down",
             _ => "the response was not ready in time",
         };
-        let error = vibora_error(py, "HTTPError", (503, detail));
+        let error = vibora_error(py, "ServiceUnavailable", (detail,));
         Self::answer_error(slf, &error)
     }
 
@@ -454,21 +456,24 @@ impl Exchange {
     fn step(slf: &Bound<'_, Self>, resume: Resume) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
         let protocol = slf.get().protocol.bind(py);
-        match Self::advance(slf, resume, false) {
-            Ok(Some(waited)) => {
+        let stepped = catch_unwind(AssertUnwindSafe(|| {
+            let waited = Self::advance(slf, resume, false)?;
+            if waited.is_some() {
                 Protocol::suspended(protocol)?;
-                Ok(Some(waited))
             }
-            Ok(None) => Ok(None),
-            Err(error) => {
-                exit_request(py, &error)?;
-                // Not the user's error: ours. It ends this connection, and is told once.
-                slf.get().log(py, "internal error", Some(&error));
-                protocol.get().abort(py);
-                Self::end(slf)?;
-                Ok(None)
-            }
-        }
+            Ok(waited)
+        }));
+        let error = match stepped.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))) {
+            Ok(waited) => return Ok(waited),
+            Err(error) => error,
+        };
+        exit_request(py, &error)?;
+        // Not the user's error: ours. It ends this connection, and is told once.
+        slf.get().log(py, "internal error", Some(&error));
+        protocol.get().server.get().out.borrow(py).clear();
+        protocol.get().abort(py);
+        Self::end(slf)?;
+        Ok(None)
     }
 
     /// The coroutine that runs now, for those who look at the task.

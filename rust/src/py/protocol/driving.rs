@@ -7,13 +7,13 @@ use pyo3::types::PyString;
 
 use super::{Current, Protocol};
 use crate::http::deadlines::TimerKind;
-use crate::py::clock;
 use crate::py::exchange::{Exchange, Outcome};
 use crate::py::headers::type_name;
 use crate::py::request::Request;
 use crate::py::response::Response;
 use crate::py::route::{Arguments, Drive, Route};
 use crate::py::suspension::stream_cannot_suspend;
+use crate::py::{clock, context};
 
 impl Protocol {
     pub(super) fn request(
@@ -40,35 +40,26 @@ impl Protocol {
         arguments: &Arguments,
         context: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: `context` is a fresh context object; entering it can fail only if it is entered already.
-        if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
-            return Err(PyErr::fetch(py));
+        let _entered = context::enter(context)?;
+        let called = route.call(py, arguments)?;
+        if route.drive == Drive::Inline {
+            return Ok(called);
         }
-        let result = route.call(py, arguments).and_then(|called| {
-            if route.drive == Drive::Inline {
-                return Ok(called);
-            }
-            let mut sent = std::ptr::null_mut();
-            // SAFETY: `called` is a live object; `sent` receives a new reference unless the result is an error.
-            match unsafe { ffi::PyIter_Send(called.as_ptr(), py.None().as_ptr(), &raw mut sent) } {
+        let mut sent = std::ptr::null_mut();
+        // SAFETY: both arguments are live objects; `sent` receives a new reference unless the result is an error.
+        match unsafe { ffi::PyIter_Send(called.as_ptr(), ffi::Py_None(), &raw mut sent) } {
+            // SAFETY: the result says that `sent` is a new reference.
+            ffi::PySendResult::PYGEN_RETURN => Ok(unsafe { Bound::from_owned_ptr(py, sent) }),
+            ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
+            ffi::PySendResult::PYGEN_NEXT => {
                 // SAFETY: the result says that `sent` is a new reference.
-                ffi::PySendResult::PYGEN_RETURN => Ok(unsafe { Bound::from_owned_ptr(py, sent) }),
-                ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
-                ffi::PySendResult::PYGEN_NEXT => {
-                    // SAFETY: the result says that `sent` is a new reference.
-                    drop(unsafe { Bound::from_owned_ptr(py, sent) });
-                    called.call_method0("close")?;
-                    Err(PyRuntimeError::new_err(
-                        "a handler that cannot suspend has suspended",
-                    ))
-                }
+                drop(unsafe { Bound::from_owned_ptr(py, sent) });
+                called.call_method0("close")?;
+                Err(PyRuntimeError::new_err(
+                    "a handler that cannot suspend has suspended",
+                ))
             }
-        });
-        // SAFETY: entered above, and everything that ran in between has left what it entered.
-        if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
-            return Err(PyErr::fetch(py));
         }
-        result
     }
 
     /// Gives an exchange its task.
@@ -206,15 +197,10 @@ impl Protocol {
             cancelled: None,
         });
         *this.server.get().running.borrow(py) += 1;
-        // SAFETY: `context` is a context object that is not entered: the handler has left it.
-        if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
-            return Err(PyErr::fetch(py));
-        }
-        let outcome = Exchange::run_inline(&exchange);
-        // SAFETY: entered above, and everything that ran in between has left what it entered.
-        if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
-            return Err(PyErr::fetch(py));
-        }
+        let outcome = {
+            let _entered = context::enter(context)?;
+            Exchange::run_inline(&exchange)
+        };
         match outcome? {
             Outcome::Done => Ok(()),
             Outcome::NeedsTask => {

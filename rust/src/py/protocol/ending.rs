@@ -300,9 +300,8 @@ impl Protocol {
 
     /// The peer's address and port.
     pub(crate) fn peer(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
-        let transport = self.transport(py);
-        let Some(transport) = transport else {
-            return Ok(None);
+        let Some(transport) = self.transport(py) else {
+            return Ok(self.state.borrow(py).peer.clone());
         };
         let name = transport
             .bind(py)

@@ -11,13 +11,13 @@ mod sending;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::http::connection::{Connection, Receiving};
 use crate::http::deadlines::{Deadlines, TimerKind, Unconsumed, UploadPace};
 use crate::py::cell::GilCell;
+use crate::py::errors::panicked;
 use crate::py::exchange::Exchange;
 use crate::py::request::Request;
 use crate::py::route::Route;
@@ -98,6 +98,8 @@ struct State {
     /// `chunk_timeout` and `complete_timeout` of the latest stream, in milliseconds.
     stream_timeouts: (u64, u64),
     key: Option<u32>,
+    /// Who the peer was, for a handler that outlives the connection.
+    peer: Option<(String, u16)>,
     /// The peer has sent its last byte.
     eof: bool,
     /// The peer has been silent for so long after its last byte that it counts as gone.
@@ -161,6 +163,7 @@ impl Protocol {
                 response_timeout: DEFAULT_TIMEOUT,
                 stream_timeouts: (0, 0),
                 key: None,
+                peer: None,
                 eof: false,
                 gone: false,
                 forgiven: 0,
@@ -203,14 +206,7 @@ impl Protocol {
                 exit_request(py, &error)?;
                 error
             }
-            Err(panic) => {
-                let text = panic
-                    .downcast_ref::<&str>()
-                    .map(|text| (*text).to_owned())
-                    .or_else(|| panic.downcast_ref::<String>().cloned())
-                    .unwrap_or_else(|| "no message".to_owned());
-                PyRuntimeError::new_err(format!("panic in the core: {text}"))
-            }
+            Err(panic) => panicked(panic.as_ref()),
         };
         let server = this.server.get();
         server.out.borrow(py).clear();
@@ -313,11 +309,17 @@ impl Protocol {
         Self::guarded(slf, || {
             let py = slf.py();
             let this = slf.get();
+            let peer = if this.state.borrow(py).current.is_some() {
+                this.peer(py)?
+            } else {
+                None
+            };
             let (transport, write, drain) = {
                 let mut state = this.state.borrow(py);
                 state.core.close();
                 state.closing = true;
                 state.fd = None;
+                state.peer = peer;
                 state.pending = Vec::new();
                 state.pace = None;
                 state.chunks.clear();

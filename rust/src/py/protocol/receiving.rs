@@ -151,7 +151,11 @@ impl Protocol {
             // RFC 9110 §9.3.7: OPTIONS * asks about the server as a whole. §9.3.6: an origin server makes no tunnels.
             TargetForm::Asterisk => return this.send_empty(py, 204, None),
             TargetForm::Authority => {
-                let error = vibora_error(py, "HTTPError", (501, "this server makes no tunnels"));
+                let error = vibora_error(
+                    py,
+                    "MethodNotImplemented",
+                    ("this server makes no tunnels",),
+                );
                 this.state.borrow(py).core.close_after_response();
                 return Self::fail(slf, &error, octets, None);
             }
