@@ -271,9 +271,20 @@ impl Protocol {
         let py = slf.py();
         let this = slf.get();
         Self::guarded(slf, || {
-            let (cut, waiting) = {
+            let lingering = {
                 let mut state = this.state.borrow(py);
                 state.eof = true;
+                let transport = state.transport.as_ref().filter(|_| state.closing);
+                transport.map(|transport| transport.clone_ref(py))
+            };
+            if let Some(transport) = lingering {
+                // Both have said their last: there is nothing to linger for (RFC 9112 §9.6).
+                return transport
+                    .call_method0(py, pyo3::intern!(py, "close"))
+                    .map(drop);
+            }
+            let (cut, waiting) = {
+                let mut state = this.state.borrow(py);
                 let idle = state.current.is_none();
                 let partial = idle && !state.pending.is_empty() && !state.writing_paused;
                 let cut = if idle && !partial && !state.pending.is_empty() {
