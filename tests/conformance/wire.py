@@ -1,6 +1,8 @@
 """Reads responses by the letter of RFC 9112: what a lenient client would forgive is a `ValueError` here."""
 
+import contextlib
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -161,3 +163,34 @@ def _dechunk(octets: bytes) -> tuple[bytes, list[tuple[str, str]], bytes]:
         if not line:
             return content, list(_fields(lines)), octets
         lines.append(line)
+
+
+#: A request for what no app has, and the last of its connection.
+_LAST = b"GET /-/last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+def converse(sock: socket.socket, octets: bytes, *methods: str, persists: bool = True) -> list[Response]:
+    """Send octets and one request more; return the responses to the former, interim ones too.
+
+    That the last request gets its own response shows that the others have left nothing behind, and nothing out.
+
+    Args:
+        sock: A new connection.
+        octets: What to send.
+        methods: The methods of the requests in it; GET for one when omitted.
+        persists: Whether the connection outlives the octets. If not, nothing else may be answered.
+    """
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(octets + _LAST)
+    received = b"".join(iter(lambda: sock.recv(65536), b""))
+    responses, rest = read_responses(received, [*(methods or ["GET"]), "GET"], ended=True)
+    if rest:
+        raise ValueError(f"octets that are no response: {rest[:60]!r}")
+    if persists:
+        last = responses.pop()
+        if last.status != 404 or not last.closes:
+            raise ValueError(f"the last request was answered with {last}")
+    finals = sum(response.status >= 200 for response in responses)
+    if finals != len(methods or ["GET"]):
+        raise ValueError(f"{finals} responses to {len(methods or ['GET'])} requests")
+    return responses
