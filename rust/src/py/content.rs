@@ -34,7 +34,14 @@ impl BodyFailure {
                 "ContentTooLarge",
                 ("the request's content is larger than max_body_size",),
             ),
-            Self::Protocol(error) => vibora_error(py, "BadRequest", (error.to_string(),)),
+            Self::Protocol(error) => {
+                let text = format!("{error} ({})", error.rule());
+                match error.status() {
+                    400 => vibora_error(py, "BadRequest", (text,)),
+                    413 => vibora_error(py, "ContentTooLarge", (text,)),
+                    status => vibora_error(py, "HTTPError", (status, text)),
+                }
+            }
         }
     }
 }
