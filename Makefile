@@ -23,7 +23,7 @@ RUST_SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(shell find ru
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help tools run test check check-rust check-python check-deps check-fuzz cargo-test pytest build wheel bench \
-	conformance format clean
+	perf-check conformance format clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +83,9 @@ wheel: $(VENV)/.group-build  ## a release wheel in dist/
 
 bench: build  ## measure against other frameworks and a C floor; needs wrk, takes some minutes (ARGS='--help')
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+perf-check: build  ## count the instructions of the hot paths against the record; needs valgrind (ARGS=--record)
+	$(BIN)/python benchmarks/instructions.py $(ARGS)
 
 conformance: $(BUILT) $(VENV)/.group-test  ## replay raw requests against a live server (ARGS='--help', ARGS=corpus.jsonl)
 	PYTHONPATH=tests $(BIN)/python -m conformance $(ARGS)

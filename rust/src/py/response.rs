@@ -403,7 +403,7 @@ response_class!(
     /// `chunk_timeout` seconds to consume each piece and `complete_timeout` seconds for all; 0 or None: no limit. The
     /// time that the generator takes does not count.
     StreamingResponse, "StreamingResponse",
-    "(stream, status_code=200, headers=None, cookies=None, chunk_timeout=10.0, complete_timeout=0.0, *, send_head_first=False)",
+    "(stream, status_code=200, headers=None, cookies=None, chunk_timeout=10, complete_timeout=0, *, send_head_first=False)",
     (stream, status_code=None, headers=None, cookies=None, chunk_timeout=Some(10.0), complete_timeout=Some(0.0), *, send_head_first=false),
     (stream: &Bound<'_, PyAny>, status_code: Optional<'_, '_>, headers: Optional<'_, '_>, cookies: Optional<'_, '_>, chunk_timeout: Option<f64>, complete_timeout: Option<f64>, send_head_first: bool),
     stream_parts,
