@@ -1,9 +1,9 @@
 """Count the instructions that a request costs: a guard against slow creep, exact where seconds are noise.
 
 `make perf-check` runs each hot path under callgrind, without a socket: a protocol object is fed with requests and its
-answers go nowhere. A path is run with two numbers of requests, and the difference is what a request costs. The counts are
-compared with those in `benchmarks/instructions.json`; `--record` writes them. They depend on the machine's C library and on
-the Python that runs them, so the file says which they were, and only like is compared with like.
+answers go nowhere. A path is run with two numbers of requests, and the difference is what a request costs. The counts
+are compared with those in `benchmarks/instructions.json`; `--record` writes them. They depend on the machine's C
+library and on the Python that runs them, so the file says which they were, and only like is compared with like.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def run(path: str, requests: int) -> int:
     command += [sys.executable, __file__, "--feed", path, str(requests)]
     # Hashes of strings decide how dictionaries are laid out.
     environment = os.environ | {"PYTHONHASHSEED": "0"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     found = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode or not found:
         raise SystemExit(f"{path}: the run failed:\n{done.stdout}{done.stderr}")
