@@ -283,6 +283,14 @@ impl Protocol {
                     .call_method0(py, pyo3::intern!(py, "close"))
                     .map(drop);
             }
+            let due = {
+                let state = this.state.borrow(py);
+                state.current.is_none() && !state.pending.is_empty()
+            };
+            if due {
+                // A request whose turn has come, and not its callback, is no cut one.
+                Self::pump(slf, None)?;
+            }
             let (cut, waiting) = {
                 let mut state = this.state.borrow(py);
                 let idle = state.current.is_none();
