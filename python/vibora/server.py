@@ -252,11 +252,25 @@ def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...], *
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+        _find_vanished_peers(sock)
         sock.bind(address)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _find_vanished_peers(sock: socket.socket) -> None:
+    """Have the kernel probe peers that are silent for a minute, and give up on those that do not answer for half one.
+
+    A connection that waits for its handler, such as a stream of rare events, has no other way to learn that its client
+    lost its power or its network. Connections inherit this from the socket that accepts them.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        option: int | None = getattr(socket, name, None)  # not every system has them
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def bind_again(sock: socket.socket) -> socket.socket:
