@@ -165,8 +165,8 @@ def _dechunk(octets: bytes) -> tuple[bytes, list[tuple[str, str]], bytes]:
         lines.append(line)
 
 
-#: A request for what no app has, and the last of its connection.
-_LAST = b"GET /-/last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+#: A request that no app sees, and the last of its connection.
+_LAST = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
 def converse(sock: socket.socket, octets: bytes, *methods: str, persists: bool = True) -> list[Response]:
@@ -183,12 +183,12 @@ def converse(sock: socket.socket, octets: bytes, *methods: str, persists: bool =
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         sock.sendall(octets + _LAST)
     received = b"".join(iter(lambda: sock.recv(65536), b""))
-    responses, rest = read_responses(received, [*(methods or ["GET"]), "GET"], ended=True)
+    responses, rest = read_responses(received, [*(methods or ["GET"]), "OPTIONS"], ended=True)
     if rest:
         raise ValueError(f"octets that are no response: {rest[:60]!r}")
     if persists:
         last = responses.pop()
-        if last.status != 404 or not last.closes:
+        if last.status != 204 or not last.closes:
             raise ValueError(f"the last request was answered with {last}")
     finals = sum(response.status >= 200 for response in responses)
     if finals != len(methods or ["GET"]):
