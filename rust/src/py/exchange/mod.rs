@@ -185,6 +185,11 @@ impl Exchange {
         }
     }
 
+    /// Whether the generator is being closed: what is left is clean-up, which is not cancelled.
+    pub(crate) fn is_closing(&self, py: Python<'_>) -> bool {
+        matches!(self.inner.borrow(py).stage, Stage::Close(_))
+    }
+
     /// The connection has given up on this exchange: whatever it still does has no effect.
     pub(crate) fn abandon(&self, py: Python<'_>) {
         self.inner.borrow(py).abandoned = true;

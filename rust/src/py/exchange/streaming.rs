@@ -391,7 +391,9 @@ impl Exchange {
         let this = slf.get();
         match close {
             Some(awaitable) => {
-                this.put_stage(slf.py(), Stage::Close(awaitable));
+                let py = slf.py();
+                this.put_stage(py, Stage::Close(awaitable));
+                this.protocol.get().bound_clean_up(py);
                 Ok(())
             }
             None => Self::end_stream(slf, Ending::Abort),

@@ -164,11 +164,15 @@ impl Protocol {
                 }
             }
         }
+        let inline = stream_cannot_suspend(py, response)?;
+        if let (Some(request), false) = (&request, inline) {
+            // The stream may read what the handler, which cannot wait, has not.
+            this.offer_content(py, request, route.get());
+        }
         let request = match request {
             Some(request) => request,
             None => Self::request(slf, octets, Some(route))?,
         };
-        let inline = stream_cannot_suspend(py, response)?;
         let exchange = Exchange::stream(slf, Some(route), Some(&request), response);
         if !inline {
             this.server.get().leave(py)?;

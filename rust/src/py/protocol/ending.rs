@@ -233,6 +233,15 @@ impl Protocol {
         }
     }
 
+    /// A cancelled exchange, or a generator that is being closed, has so long to clean up.
+    pub(crate) fn bound_clean_up(&self, py: Python<'_>) {
+        let mut state = self.state.borrow(py);
+        if state.deadlines.get(TimerKind::CleanUp).is_none() {
+            let deadline = clock::monotonic_ms() + CLEAN_UP;
+            state.deadlines.set(TimerKind::CleanUp, deadline);
+        }
+    }
+
     /// Cancels the running exchange.
     pub(super) fn cancel(&self, py: Python<'_>, reason: Cancelled) -> PyResult<()> {
         let task = {
@@ -245,11 +254,9 @@ impl Protocol {
             }
             current.cancelled = Some(reason);
             let task = current.task.as_ref().map(|task| task.clone_ref(py));
-            state
-                .deadlines
-                .set(TimerKind::CleanUp, clock::monotonic_ms() + CLEAN_UP);
-            task
+            task.filter(|_| !current.exchange.get().is_closing(py))
         };
+        self.bound_clean_up(py);
         match task {
             Some(task) => task.call_method0(py, pyo3::intern!(py, "cancel")).map(drop),
             None => Ok(()),
@@ -586,11 +593,11 @@ impl Protocol {
         )
     }
 
-    /// A cancelled exchange has not ended in time: the connection goes on without it.
+    /// A cancelled or closed exchange has not ended in time: the connection goes on without it.
     pub(super) fn abandon(&self, py: Python<'_>) -> PyResult<()> {
         let message = self.describe(
             py,
-            "did not end within 5 s of being cancelled; it is abandoned",
+            "did not clean up within 5 s; it is abandoned",
             TimerKind::CleanUp,
         );
         self.server.get().log(py, "error", &message, None);

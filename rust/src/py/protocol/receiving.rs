@@ -292,12 +292,22 @@ impl Protocol {
                 }
             }
         }
-        // The client's time runs while a handler waits for content, and only then.
+        this.offer_content(py, request, route);
+        Ok(true)
+    }
+
+    /// Content that is still to come goes to the request. The client's time runs while somebody waits for it, and only
+    /// then.
+    pub(super) fn offer_content(&self, py: Python<'_>, request: &Py<Request>, route: &Route) {
+        let mut state = self.state.borrow(py);
+        if !state.core.expects_content() {
+            return;
+        }
         let now = clock::monotonic_ms();
         let mut pace = UploadPace::new(now, route.body_timeout, route.min_body_rate);
         pace.pause(now);
-        this.state.borrow(py).pace = Some(pace);
-        Ok(true)
+        state.pace = Some(pace);
+        state.reading = Some(request.clone_ref(py));
     }
 
     /// A piece of content has arrived for a request that is being handled.
