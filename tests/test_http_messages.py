@@ -399,6 +399,84 @@ class TestExpectations:
         assert seen == []
 
 
+class TestHostileValues:
+    """What is valid on the wire and nonsense otherwise is the client's mistake, never a failure of ours."""
+
+    NAMES = (
+        "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Cookie",
+        "Content-Encoding", "Content-Type", "Date", "Forwarded", "If-Match", "If-Modified-Since", "If-None-Match",
+        "If-Range", "Keep-Alive", "Max-Forwards", "Origin", "Pragma", "Proxy-Authorization", "Range", "Referer", "TE",
+        "Sec-WebSocket-Key", "Sec-WebSocket-Protocol", "Sec-WebSocket-Version", "Trailer", "Upgrade", "User-Agent",
+        "Via", "X-Forwarded-For", "Connection",
+    )  # fmt: skip
+    VALUES = (
+        b"", b"\xff\x80\xe9", b"\xc3\xa9", b"\xed\xa0\x80", b"\x85", b"=", b";", b",", b'"', b"'", b"\\", b"%", b"%zz",
+        b"\t", b"x" * 8000, b"1" * 5000, b"-1", b"NaN", b"a" * 500 + b"=", b"a=b; c", b"=b", b"bytes=-", b"bytes=9999999-",
+        b";charset", b";charset=", b";charset=x", b";charset=\xff", b'a/b; charset="utf-8', b"a/b; charset=utf-7",
+        b"a/b;charset=idna", b"a/b;charset=base64", b"a/b;charset=undefined", b"a/b; charset=unicode_escape",
+        b"a/b;charset=zlib", b"a/b;charset=rot13", b"a/b;charset=mbcs", b"a/b;charset=" + b"x" * 1000,
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_in_any_field_are_no_failure(self, serve: Serve, name: str) -> None:
+        app = Vibora()
+
+        @app.route("/<*path>", ["GET", "POST"])
+        async def look(request: Request, path: str) -> Response:
+            facts = (request.path, request.raw_path, request.query_string, request.host, request.args.to_dict(), path)
+            more = (request.headers.items(), request.content_type, request.content_length, request.client)
+            text = await request.text()
+            return Response(repr((facts, more, text)))
+
+        served = serve(app)
+        statuses = set()
+        for value in self.VALUES:
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n" + name.encode() + b": " + value + b"\r\n\r\n"
+            with served.connect() as peer:
+                (answer,) = converse(peer.sock, head + b"hel\xffo", "POST")
+                statuses.add(answer.status)
+        assert statuses <= {200, 400, 415}
+        assert served.errors == []
+
+    @pytest.mark.parametrize(
+        "target", [b"/%ff%fe", b"/?%ff=%fe&%=%&;", b"/%ed%a0%80", b"/?" + b"a=b&" * 2000, b"/" + b"a/" * 4000]
+    )
+    def test_in_the_target_are_no_failure(self, served: Served, target: bytes) -> None:
+        with served.connect() as peer:
+            (answer,) = converse(peer.sock, b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answer.status in (200, 400)
+        assert served.errors == []
+
+
+class TestLog:
+    """What clients send does not become lines, colours or floods in a log."""
+
+    def test_a_line_about_a_request_has_no_control_characters(self, serve: Serve) -> None:
+        app = Vibora()
+
+        @app.get("/<*path>")
+        async def fail(path: str) -> Response:
+            raise RuntimeError
+
+        served = serve(app)
+        assert served.ask("/%1b[31m%0d%0aERROR?%1b").status == 500
+        (record,) = served.errors
+        assert record.getMessage().isprintable()
+        assert "%1b[31m%0d%0aERROR" in record.getMessage()
+
+    def test_refused_requests_write_nothing(self, served: Served) -> None:
+        for octets in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\0",
+            b"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n",
+        ):
+            with served.connect() as peer:
+                peer.send(octets)
+                assert peer.read_answer().status in (400, 405)
+        assert [record for record in served.log if record.levelname != "INFO"] == []
+
+
 class TestIsolation:
     """RFC 9110 §3.3: each request is understood by itself."""
 
