@@ -121,6 +121,58 @@ class TestTasks:
         assert run(main()).endswith(b"\r\n\r\nOwnTask")
 
 
+class TestExits:
+    @pytest.mark.parametrize("where", ["direct", "first_step", "later_step", "direct_stream", "stream"])
+    def test_one_that_a_handler_asks_for_ends_the_loop(self, run: Callable[..., Any], where: str) -> None:
+        async def direct() -> Response:
+            raise SystemExit(7)
+
+        async def first_step(wait: bool = False) -> Response:  # noqa: FBT001, FBT002
+            if wait:
+                await asyncio.sleep(0)
+            raise SystemExit(7)
+
+        async def later_step() -> Response:
+            await asyncio.sleep(0)
+            raise SystemExit(7)
+
+        async def direct_stream() -> Response:
+            async def chunks() -> AsyncIterator[bytes]:
+                yield b"one"
+                raise SystemExit(7)
+
+            return StreamingResponse(chunks)
+
+        async def stream() -> Response:
+            async def chunks() -> AsyncIterator[bytes]:
+                yield b"one"
+                await asyncio.sleep(0)
+                raise SystemExit(7)
+
+            return StreamingResponse(chunks)
+
+        app = Vibora()
+        app.add_route("/", {f.__name__: f for f in (direct, first_step, later_step, direct_stream, stream)}[where])
+        cleaned: list[bool] = []
+
+        async def main() -> None:
+            async with await app.start(port=0) as server:
+                _, writer = await asyncio.open_connection(server.host, server.port)
+                try:
+                    writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+                    await asyncio.Event().wait()
+                finally:
+                    # The loop goes on to clean up: no task may be left current.
+                    writer.close()
+                    await asyncio.sleep(0)
+                    cleaned.append(True)
+
+        with pytest.raises(SystemExit) as exit_:
+            run(main())
+        assert exit_.value.code == 7
+        assert cleaned == [True]
+
+
 class TestTimeouts:
     def test_asyncio_timeout(self, serve: "Serve") -> None:
         app = Vibora()

@@ -18,6 +18,11 @@ async def stand_in() -> None:
     """Be the coroutine of the task that is current while handlers run that cannot suspend."""
 
 
+def exit_with(request: BaseException) -> None:
+    """Raise what a handler has raised to end the program, where the loop passes it on to whoever runs it."""
+    raise request
+
+
 def can_suspend(code: CodeType) -> bool:
     """Say whether a coroutine or async generator with this code can ever hand control to the event loop."""
     return any(instruction.opname in _SUSPENDING for instruction in dis.get_instructions(code))

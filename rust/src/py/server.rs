@@ -203,6 +203,16 @@ impl Server {
             .map(drop)
     }
 
+    /// Raises a request to exit out of the loop, in a turn of its own: not every loop lets it out of a protocol's
+    /// callback.
+    pub(crate) fn exit(&self, py: Python<'_>, request: &PyErr) -> PyResult<()> {
+        let exit = py.import("vibora._driving")?.getattr("exit_with")?;
+        self.event_loop
+            .bind(py)
+            .call_method1("call_soon", (exit, exception(py, request)))
+            .map(drop)
+    }
+
     /// Logs to `vibora`, at the level that `level` names.
     pub(crate) fn log(&self, py: Python<'_>, level: &str, message: &str, error: Option<&PyErr>) {
         let logged = (|| {

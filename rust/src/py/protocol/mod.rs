@@ -196,28 +196,30 @@ impl Protocol {
         found
     }
 
-    /// Runs a callback of the loop. An error or a panic in it is ours: it is logged and ends this connection only.
+    /// Runs a callback of the loop. An error or a panic in it is ours: it is logged and ends this connection only. A
+    /// request to exit, from a handler that ran in the callback, is passed on.
     fn guarded(slf: &Bound<'_, Self>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let failure = match catch_unwind(AssertUnwindSafe(work)) {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => {
-                exit_request(py, &error)?;
-                error
-            }
+            Ok(Err(error)) => error,
             Err(panic) => panicked(panic.as_ref()),
         };
         let server = this.server.get();
         server.out.borrow(py).clear();
         this.state.borrow(py).busy = false;
         server.leave(py)?;
-        server.log(
-            py,
-            "error",
-            "internal error; the connection is reset",
-            Some(&failure),
-        );
+        if exit_request(py, &failure).is_err() {
+            server.exit(py, &failure)?;
+        } else {
+            server.log(
+                py,
+                "error",
+                "internal error; the connection is reset",
+                Some(&failure),
+            );
+        }
         this.abort(py);
         this.cancel(py, Cancelled::Aborted)
     }
