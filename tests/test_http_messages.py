@@ -411,8 +411,9 @@ class TestHostileValues:
     )  # fmt: skip
     VALUES = (
         b"", b"\xff\x80\xe9", b"\xc3\xa9", b"\xed\xa0\x80", b"\x85", b"=", b";", b",", b'"', b"'", b"\\", b"%", b"%zz",
-        b"\t", b"x" * 8000, b"1" * 5000, b"-1", b"NaN", b"a" * 500 + b"=", b"a=b; c", b"=b", b"bytes=-", b"bytes=9999999-",
-        b";charset", b";charset=", b";charset=x", b";charset=\xff", b'a/b; charset="utf-8', b"a/b; charset=utf-7",
+        b"\t", b"x" * 8000, b"1" * 5000, b"-1", b"NaN", b"a" * 500 + b"=", b"a=b; c", b"=b", b"bytes=-",
+        b"bytes=9999999-", b";charset", b";charset=", b";charset=x", b";charset=\xff", b'a/b; charset="utf-8',
+        b"a/b; charset=utf-7",
         b"a/b;charset=idna", b"a/b;charset=base64", b"a/b;charset=undefined", b"a/b; charset=unicode_escape",
         b"a/b;charset=zlib", b"a/b;charset=rot13", b"a/b;charset=mbcs", b"a/b;charset=" + b"x" * 1000,
     )  # fmt: skip

@@ -34,7 +34,7 @@ def main() -> int:
     corpora = {str(file): case.read(file) for file in options.files} or {"vibora": list(corpus.cases())}
     failures: list[Result] = []
     with serving(options.loop) as server:
-        _run(server, corpora["vibora"][:50] if "vibora" in corpora else [], ["whole"], options.jobs)
+        _run(server, list(itertools.islice(corpus.cases(), 50)), ["whole"], options.jobs)
         resident = server.resident
         for name, cases in corpora.items():
             chosen = [one for one in cases if options.only in one.name]
