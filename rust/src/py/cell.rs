@@ -1,6 +1,6 @@
 //! Interior mutability for Python classes: a `RefCell` that only a thread attached to the interpreter may open.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Ref, RefCell, RefMut};
 
 use pyo3::Python;
 
@@ -12,12 +12,18 @@ use pyo3::Python;
 pub(crate) struct GilCell<T>(RefCell<T>);
 
 // SAFETY: the content is reached only through `borrow`, which demands a `Python` token: proof that this thread holds
-// the interpreter's lock. The module refuses to load where that lock is off, so accesses never overlap in time.
+// the interpreter's lock, and by the garbage collector, which holds it. The module refuses to load where that lock is off, so accesses never overlap in time.
 unsafe impl<T: Send> Sync for GilCell<T> {}
 
 impl<T> GilCell<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(RefCell::new(value))
+    }
+
+    /// For the garbage collector, which runs attached to the interpreter but is handed no token. `None` while the
+    /// state is in use.
+    pub(crate) fn for_traversal(&self) -> Option<Ref<'_, T>> {
+        self.0.try_borrow().ok()
     }
 
     #[inline]

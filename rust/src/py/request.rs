@@ -1,6 +1,7 @@
 //! `vibora.Request`: a request as handlers see it. Nothing is decoded before a handler asks for it.
 
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -335,6 +336,19 @@ impl Request {
             want: Want::Whole,
             finish: Finish::Json(loads),
         }
+    }
+
+    // `context` holds whatever the app likes, the request itself included.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(state) = self.state.for_traversal() {
+            visit.call(&state.context)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let context = self.state.borrow(py).context.take();
+        drop(context);
     }
 
     /// An awaitable that says whether the client has gone.

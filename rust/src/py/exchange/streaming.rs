@@ -138,7 +138,9 @@ impl Exchange {
                     None => PyErr::take(py).map_or(Ok(Step::End), Err),
                 }
             }
-            Some(Source::Threaded(puller)) => this.in_thread(py, &puller, "pull").map(Step::Await),
+            Some(Source::Threaded(puller)) => slots::next(puller.bind(py))
+                .and_then(|next| awaited(&next))
+                .map(Step::Await),
             None => return Err(PyRuntimeError::new_err("the stream was not opened")),
         };
         match step {
@@ -148,25 +150,6 @@ impl Exchange {
             Err(error) => Self::stream_failed(slf, error)?,
         }
         Ok(None)
-    }
-
-    /// An awaitable's iterator for a method of the puller, called in the loop's thread pool.
-    pub(super) fn in_thread(
-        &self,
-        py: Python<'_>,
-        puller: &Py<PyAny>,
-        method: &str,
-    ) -> PyResult<Py<PyAny>> {
-        let context = py
-            .import(pyo3::intern!(py, "contextvars"))?
-            .call_method0(pyo3::intern!(py, "copy_context"))?;
-        let run = context.getattr(pyo3::intern!(py, "run"))?;
-        let event_loop = self.protocol.get().server.get().event_loop.bind(py);
-        let future = event_loop.call_method1(
-            pyo3::intern!(py, "run_in_executor"),
-            (py.None(), run, puller.getattr(py, method)?),
-        )?;
-        awaited(&future)
     }
 
     /// Creates the source. Returns false if the response has no content: then it is complete.
@@ -248,7 +231,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// The source has produced: a chunk, or from a thread several and whether they are the last.
+    /// The source has produced: a chunk, or from a thread several.
     pub(super) fn produced(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
@@ -264,14 +247,11 @@ impl Exchange {
                 Err(error) => Self::stream_failed(slf, error),
             };
         }
-        let (chunks, last) = value.extract::<(Bound<'_, PyList>, bool)>()?;
+        let chunks = value.cast::<PyList>()?;
         for chunk in chunks.iter() {
             if let Err(error) = this.emit(py, &chunk) {
                 return Self::stream_failed(slf, error);
             }
-        }
-        if last {
-            return Self::end_stream(slf, Ending::Finish);
         }
         this.flush(py)?;
         this.put_stage(py, Stage::Pull);
@@ -374,7 +354,7 @@ impl Exchange {
         })?;
         let close = match source {
             Some(Source::Async(iterator)) => close_async(iterator.bind(py)),
-            Some(Source::Threaded(puller)) => this.in_thread(py, &puller, "close").map(Some),
+            Some(Source::Threaded(puller)) => close_async(puller.bind(py)),
             Some(Source::Inline(_)) => Ok(None),
             None => Streaming::new(response.bind(py)).close_unstarted(py),
         };
