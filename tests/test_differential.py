@@ -38,8 +38,8 @@ BAD_PATH = b"the path is not percent-encoded correctly"
 # --- the three parsers ------------------------------------------------------------------------------------------------
 
 
-def read_with_vibora(client: Client, octets: bytes) -> Seen:
-    exchange = client.send([octets], [], 0, to_end=False)
+def read_with_vibora(client: Client, *octets: bytes) -> Seen:
+    exchange = client.send(octets, [], 0, to_end=False)
     assert exchange.problems + exchange.grammar() == []
     executed = iter(client.executed(exchange.port))
     seen = Seen(ending="open" if exchange.silent else "closed")
@@ -393,6 +393,15 @@ def client() -> Iterator[Client]:
     with serving() as server, Client(server) as client:
         yield client
         assert server.is_alive
+
+
+class TestAgainstItself:
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+    @given(octets=streams(), cuts=st.lists(st.floats(0, 1), min_size=1, max_size=5))
+    def test_no_cut_makes_a_difference(self, client: Client, octets: bytes, cuts: list[float]) -> None:
+        ends = sorted({round(cut * len(octets)) for cut in cuts} | {len(octets)})
+        pieces = [octets[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        assert read_with_vibora(client, *filter(None, pieces)) == read_with_vibora(client, octets)
 
 
 class TestAgainstOtherParsers:
