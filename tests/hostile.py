@@ -89,6 +89,11 @@ def seconds_to_resets(peers: Iterable[Peer], patience: float) -> list[float | No
     return [took.get(number) for number in numbers]
 
 
+def is_readable(peer: Peer, patience: float) -> bool:
+    """Return whether something arrives, be it the end."""
+    return bool(select.select([peer.sock], [], [], patience)[0])
+
+
 def seconds_to_close(peer: Peer) -> float:
     """Return how long it takes until the server ends the connection properly, having sent nothing more."""
     started = time.monotonic()

@@ -14,6 +14,7 @@ from hostile import (
     SLACK,
     Diary,
     connect,
+    fill,
     has_no_connections,
     message,
     read_slowly,
@@ -127,9 +128,7 @@ class TestStreams:
             peer.send(message("/get/idle"))
             peer.read_head()
             assert peer.read_chunk() == b"chunk"
-            peer.sock.settimeout(0.3)
-            with contextlib.suppress(TimeoutError):
-                peer.send(message("/get/idle") * 40_000)
+            fill(peer, message("/get/idle") * 1000, 0.3)
             peer.reset()
             diary.wait_for("closed", patience=1 + SLACK)
         assert has_no_connections(served)

@@ -266,27 +266,22 @@ class TestPace:
                 self.refused(peer, started, 0.45, 0.5 + SLACK)
         assert has_no_connections(served)
 
-    @pytest.mark.parametrize("crumb", [b"x", b"1\r\nx\r\n", b"1;extension=1\r\nx\r\n"])
-    def test_crumbs_do_not_win(self, serve: Serve, crumb: bytes) -> None:
+    def test_crumbs_do_not_win(self, serve: Serve) -> None:
+        """Neither content in crumbs, nor bytes that carry none: those of an endless chunk extension."""
         served = serve(app_that_reads(body_timeout=0.6, min_body_rate=240))
-        with served.connect() as peer:
+        crumbs = [b"x", b"1\r\nx\r\n", b"1;extension=1\r\nx\r\n", b"1;", b"x"]
+        with contextlib.ExitStack() as stack:
             started = time.monotonic()
-            peer.send(message("/whole", "POST", ["Content-Length: 4096" if crumb == b"x" else CHUNKED]))
-            dripping = threading.Thread(target=write_slowly, args=(peer, crumb * 40, len(crumb), 0.05))
-            dripping.start()
-            self.refused(peer, started, 0.5, 0.6 + SLACK)
-            dripping.join()
-
-    def test_a_drip_of_chunk_sizes_does_not_win(self, serve: Serve) -> None:
-        """Bytes that carry no content are no progress."""
-        served = serve(app_that_reads(body_timeout=0.5, min_body_rate=0))
-        with served.connect() as peer:
-            started = time.monotonic()
-            peer.send(message("/whole", "POST", [CHUNKED], b"1;"))
-            dripping = threading.Thread(target=write_slowly, args=(peer, b"x" * 40, 1, 0.05))
-            dripping.start()
-            self.refused(peer, started, 0.45, 0.5 + SLACK)
-            dripping.join()
+            peers = []
+            for number, crumb in enumerate(crumbs):
+                peers.append(stack.enter_context(served.connect()))
+                framing = CHUNKED if number else "Content-Length: 4096"
+                peers[-1].send(message("/whole", "POST", [framing], b"1;" if number == 4 else b""))
+                dripping = threading.Thread(target=write_slowly, args=(peers[-1], crumb * 20, len(crumb), 0.05))
+                stack.callback(dripping.join)
+                dripping.start()
+            for peer in peers:
+                self.refused(peer, started, 0.5, 0.6 + SLACK)
 
     def test_who_is_slow_and_quick_enough_is_read(self, serve: Serve) -> None:
         served = serve(app_that_reads(body_timeout=1, min_body_rate=240))
@@ -366,7 +361,10 @@ class TestUnread:
         with served.connect() as peer:
             peer.send(message("/unread", "POST", [CHUNKED], chunk(b"x")))
             assert peer.read_answer().status == 200
-            seconds_to_refusal(peer, chunk(b"x" * 1000), 0.01, 5)
+            peer.send(chunk(b"x" * 1000) * 100)
+            started = time.monotonic()
+            assert peer.is_closed()
+            assert time.monotonic() - started < SLACK
 
     def test_content_that_never_comes_is_not_waited_for(self, serve: Serve) -> None:
         app = app_that_reads()
