@@ -1,0 +1,64 @@
+//! Invariants of `Router`, for any patterns, methods and paths:
+//!
+//! - it never panics, whatever it is given, and a pattern it refuses changes nothing;
+//! - what it finds is right: the parameters, put into the pattern, give the path;
+//! - a path that is a literal pattern is found by that pattern.
+//!
+//! `cargo fuzz run router`
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vibora::router::{Lookup, Router};
+
+/// The pattern with its parameters replaced, from left to right.
+fn fill(pattern: &str, parameters: &[&[u8]]) -> Vec<u8> {
+    let mut filled = Vec::new();
+    let mut rest = pattern;
+    for parameter in parameters {
+        let (before, after) = rest.split_once('<').expect("a parameter for each value");
+        let (_, after) = after.split_once('>').expect("parameters end");
+        filled.extend_from_slice(before.as_bytes());
+        filled.extend_from_slice(parameter);
+        rest = after;
+    }
+    filled.extend_from_slice(rest.as_bytes());
+    filled
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut lines = data.split(|b| *b == b'\n');
+    let Some(path) = lines.next() else { return };
+    let mut router = Router::new();
+    let mut patterns: Vec<&str> = Vec::new();
+    for line in lines.take(24) {
+        let Ok(pattern) = std::str::from_utf8(line) else {
+            continue;
+        };
+        let method = if pattern.len() % 3 == 0 {
+            "POST"
+        } else {
+            "GET"
+        };
+        if router.add(pattern, &[method], patterns.len()).is_ok() {
+            patterns.push(pattern);
+        }
+    }
+    for path in std::iter::once(path).chain(patterns.iter().map(|pattern| pattern.as_bytes())) {
+        for method in [&b"GET"[..], b"HEAD", b"POST", b"OPTIONS", b"\xff"] {
+            match router.lookup(method, path) {
+                Lookup::Found { route, parameters } => {
+                    let pattern = patterns[route];
+                    assert_eq!(fill(pattern, &parameters), path, "{pattern:?}");
+                }
+                Lookup::Options { allow } | Lookup::MethodNotAllowed { allow } => {
+                    assert!(!allow.is_empty());
+                }
+                Lookup::NotFound => {
+                    let literal = patterns.iter().any(|pattern| pattern.as_bytes() == path);
+                    assert!(!literal || path.contains(&b'<'), "a literal path is found");
+                }
+            }
+        }
+    }
+});
