@@ -29,6 +29,8 @@ pub enum TimerKind {
     Linger,
     /// A cancelled handler or generator must have cleaned up.
     CleanUp,
+    /// A peer that is not being read must be asked whether it is still there.
+    Presence,
 }
 
 impl TimerKind {
@@ -43,7 +45,7 @@ impl TimerKind {
         Self::HalfClose,
     ];
 
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Head,
         Self::KeepAlive,
         Self::Body,
@@ -54,6 +56,7 @@ impl TimerKind {
         Self::HalfClose,
         Self::Linger,
         Self::CleanUp,
+        Self::Presence,
     ];
 }
 

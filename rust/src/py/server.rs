@@ -31,6 +31,8 @@ pub(crate) struct ServerLimits {
 pub(crate) const LINGER: u64 = 2_000;
 /// When a large response that closes its connection is first looked after.
 pub(crate) const WATCH: u64 = 100;
+/// How often a peer that is not being read is looked for.
+pub(crate) const PRESENCE: u64 = 300;
 /// How long a peer that has closed its half may wait for its response.
 pub(crate) const HALF_CLOSE: u64 = 500;
 /// How long a cancelled handler or generator may clean up.

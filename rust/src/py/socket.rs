@@ -23,6 +23,41 @@ pub(crate) fn descriptor(transport: &Bound<'_, PyAny>) -> Option<i32> {
         .filter(|fd| *fd >= 0)
 }
 
+/// What the system knows of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Here,
+    /// It has sent its last byte.
+    Silent,
+    /// The connection was reset, or has timed out.
+    Gone,
+}
+
+/// Whether the peer is still there, as far as the system has heard.
+#[cfg(target_os = "linux")]
+pub(crate) fn presence(fd: i32) -> Presence {
+    let mut asked = libc::pollfd {
+        fd,
+        events: libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: the pointer is to one entry, and is not kept; a timeout of 0 does not wait.
+    if unsafe { libc::poll(&raw mut asked, 1, 0) } <= 0 {
+        Presence::Here
+    } else if asked.revents & (libc::POLLERR | libc::POLLHUP) != 0 {
+        Presence::Gone
+    } else if asked.revents & libc::POLLRDHUP != 0 {
+        Presence::Silent
+    } else {
+        Presence::Here
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn presence(_fd: i32) -> Presence {
+    Presence::Here
+}
+
 /// Bytes that the kernel has accepted and the peer's TCP has not acknowledged. Elsewhere than on Linux this is not
 /// known, and what the kernel has accepted counts as consumed.
 #[cfg(target_os = "linux")]

@@ -6,11 +6,12 @@ use pyo3::types::PyTuple;
 use super::{Cancelled, Protocol, State, timeout_name};
 use crate::http::connection::{Receiving, Sending};
 use crate::http::deadlines::TimerKind;
+use crate::py::clock;
 use crate::py::content::BodyFailure;
 use crate::py::errors::vibora_error;
 use crate::py::route::OnDisconnect;
-use crate::py::server::{CLEAN_UP, LINGER, Server, ServerLimits, WATCH};
-use crate::py::{clock, socket};
+use crate::py::server::{CLEAN_UP, HALF_CLOSE, LINGER, PRESENCE, Server, ServerLimits, WATCH};
+use crate::py::socket::{self, Presence};
 
 /// How much of a request line is kept for the log.
 const NOTED: usize = 120;
@@ -464,6 +465,29 @@ impl Protocol {
                 }
             }
             TimerKind::CleanUp => this.abandon(py),
+            TimerKind::Presence => {
+                this.look_for_peer(py, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// The loop does not tell of a peer that leaves while it is not read: asks the system, every now and then.
+    fn look_for_peer(&self, py: Python<'_>, now: u64) {
+        let presence = self.descriptor(py).map_or(Presence::Here, socket::presence);
+        if presence == Presence::Gone {
+            return self.abort(py);
+        }
+        let mut state = self.state.borrow(py);
+        if presence == Presence::Silent
+            && state.current.is_some()
+            && !state.gone
+            && state.deadlines.get(TimerKind::HalfClose).is_none()
+        {
+            state.deadlines.set(TimerKind::HalfClose, now + HALF_CLOSE);
+        }
+        if state.reading_paused {
+            state.deadlines.set(TimerKind::Presence, now + PRESENCE);
         }
     }
 
@@ -565,7 +589,8 @@ impl Protocol {
                 TimerKind::Head
                 | TimerKind::KeepAlive
                 | TimerKind::HalfClose
-                | TimerKind::Linger => None,
+                | TimerKind::Linger
+                | TimerKind::Presence => None,
             };
             let seconds = milliseconds.map(|milliseconds| milliseconds as f64 / 1000.0);
             (

@@ -132,6 +132,7 @@ fn timeout_name(kind: TimerKind) -> &'static str {
         TimerKind::HalfClose => "half_close",
         TimerKind::Linger => "linger",
         TimerKind::CleanUp => "clean_up",
+        TimerKind::Presence => "presence",
     }
 }
 

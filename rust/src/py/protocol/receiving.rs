@@ -16,6 +16,7 @@ use crate::py::errors::vibora_error;
 use crate::py::exchange::Exchange;
 use crate::py::request::Request;
 use crate::py::route::{Drive, Route};
+use crate::py::server::PRESENCE;
 use crate::router::Lookup;
 
 impl Protocol {
@@ -370,6 +371,8 @@ impl Protocol {
                 return Ok(());
             }
             state.reading_paused = true;
+            let deadline = clock::monotonic_ms() + PRESENCE;
+            state.deadlines.set(TimerKind::Presence, deadline);
             state
                 .transport
                 .as_ref()
@@ -390,6 +393,7 @@ impl Protocol {
                 return Ok(());
             }
             state.reading_paused = false;
+            state.deadlines.clear(TimerKind::Presence);
             state
                 .transport
                 .as_ref()
