@@ -120,7 +120,8 @@ class TestStreams:
                 took.append(diary.wait_for("closed", times + 1) - left)
         assert min(took) < 0.1
 
-    def test_it_is_closed_when_more_requests_wait_than_are_read(self, serve: Serve) -> None:
+    @pytest.mark.parametrize("how", LEAVING)
+    def test_it_is_closed_when_more_requests_wait_than_are_read(self, serve: Serve, how: str) -> None:
         """The connection is not being read any more, and the generator waits for something that never comes."""
         diary = Diary()
         served = serve(self.app(diary))
@@ -128,8 +129,11 @@ class TestStreams:
             peer.send(message("/get/idle"))
             peer.read_head()
             assert peer.read_chunk() == b"chunk"
-            fill(peer, message("/get/idle") * 1000, 0.3)
-            peer.reset()
+            if how == "reset":
+                fill(peer, message("/get/idle") * 1000, 0.3)
+            else:
+                peer.send(message("/get/idle") * 4000)  # a FIN has to fit behind them
+            LEAVING[how](peer)
             diary.wait_for("closed", patience=1 + SLACK)
         assert has_no_connections(served)
 
