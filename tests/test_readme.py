@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from conftest import Serve, Start
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: The pages for users; docs/conformance.md is a table of requirements, checked by test_conformance.py.
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem != "conformance")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DATE = re.compile(r"^date: .* GMT$", re.MULTILINE)
 RUNS = ("curl ", "head ")

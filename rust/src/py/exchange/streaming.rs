@@ -25,7 +25,7 @@ enum Source {
     Async(Py<PyAny>),
     /// A list's or tuple's iterator: never blocks.
     Inline(Py<PyAny>),
-    /// A `vibora._driving.ThreadedIterator`.
+    /// A `vibora._threaded.ThreadedIterator`.
     Threaded(Py<PyAny>),
 }
 
@@ -427,7 +427,7 @@ fn close_async(iterator: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
 fn open_source(source: &Bound<'_, PyAny>) -> PyResult<Source> {
     let py = source.py();
     let threaded = |value: &Bound<'_, PyAny>| -> PyResult<Source> {
-        let class = py.import("vibora._driving")?.getattr("ThreadedIterator")?;
+        let class = py.import("vibora._threaded")?.getattr("ThreadedIterator")?;
         Ok(Source::Threaded(class.call1((value,))?.unbind()))
     };
     if source.is_exact_instance_of::<PyList>() || source.is_exact_instance_of::<PyTuple>() {
