@@ -30,6 +30,7 @@ _REAL_TIME = frozenset(
         "test_disconnects.py",
         "test_http_connections.py",
         "test_memory.py",
+        "test_public_surface.py",
         "test_server.py",
         "test_streaming.py",
         "test_timeouts.py",
