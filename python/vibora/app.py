@@ -188,7 +188,7 @@ class Vibora:
             RuntimeError: If an event loop is running: `serve` and `start` are for those.
             SystemExit: If it cannot listen, or a worker cannot start.
         """
-        from vibora.server import Settings, run  # noqa: PLC0415  asyncio is slow to import, and not every import serves
+        from vibora.program import Settings, run  # noqa: PLC0415  asyncio is slow to import, and not every import serves
 
         run(self, Settings(host=host, port=port, workers=workers, debug=debug), sock)
 
@@ -240,7 +240,8 @@ class Vibora:
         Raises:
             CannotListen: If the address is taken, forbidden or not there.
         """
-        from vibora.server import Server, bind  # noqa: PLC0415  as in `run`
+        from vibora.server import Server  # noqa: PLC0415  as in `run`
+        from vibora.sockets import bind  # noqa: PLC0415  as in `run`
 
         if sock is None:
             sockets: Sequence[socket.socket] = bind(host, port, backlog=self.server_limits.backlog)

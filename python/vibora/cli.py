@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(options: argparse.Namespace) -> None:
     # Before the target, which may sit beside files with the names of modules that this needs.
-    from vibora.server import Settings, run  # noqa: PLC0415  slow to import, and only this command needs it
+    from vibora.program import Settings, run  # noqa: PLC0415  slow to import, and only this command needs it
 
     if not options.uvloop:
         os.environ["VIBORA_UVLOOP"] = "0"  # workers that do not fork see it too

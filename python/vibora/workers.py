@@ -30,7 +30,9 @@ from vibora import targets
 from vibora.app import Vibora
 from vibora.exceptions import CannotListen, ConfigurationError
 from vibora.limits import ServerLimits
-from vibora.server import CANCEL_TIMEOUT, Settings, announce, bind, bind_again, configure_logging, serve_process
+from vibora.program import Settings, announce, configure_logging, serve_process
+from vibora.server import CANCEL_TIMEOUT
+from vibora.sockets import bind, bind_again
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnContext
