@@ -8,6 +8,7 @@ mod driving;
 mod ending;
 mod receiving;
 mod sending;
+mod timing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
