@@ -276,6 +276,12 @@ class Request:
             BadRequest: If the content is not JSON.
             ContentTooLarge: As `content` does; so the other three.
         """
+    def _on_exit(self, callback: Callable[[], object]) -> None:
+        """Have something called when the response is out, in the exchange's task, before what was added earlier.
+
+        Args:
+            callback: What is called; it may return an awaitable. All have five seconds.
+        """
     def is_disconnected(self) -> Awaitable[bool]:
         """Return whether the client has gone."""
     @property
@@ -373,6 +379,34 @@ class RedirectResponse(Response):
         headers: _HeaderSource | None = None,
         cookies: Mapping[str, str] | Iterable[Any] | None = None,
     ) -> None: ...
+
+class DeferredResponse(Response):
+    """A response that depends on the request: what a handler returns when only the engine knows both.
+
+    A subclass defines `resolve`. It runs in the exchange's task, before anything is sent, and what it returns is sent in
+    its place.
+
+    Args:
+        status_code: 200 to 599.
+        headers: Header fields.
+        cookies: Cookies.
+
+    Raises:
+        ValueError: As `Response` does.
+    """
+
+    def __init__(
+        self,
+        status_code: int = 200,
+        headers: _HeaderSource | None = None,
+        cookies: Mapping[str, str] | Iterable[Any] | None = None,
+    ) -> None: ...
+    def resolve(self, request: Request, /) -> Awaitable[Response]:
+        """Return the response to a request.
+
+        Args:
+            request: The request.
+        """
 
 class StreamingResponse(Response):
     """A response that is produced piece by piece.
@@ -526,7 +560,7 @@ class Server:
         event_loop: The running loop.
         router: The routes.
         on_error: Called with the request, the exception and the route (None where there is none yet); returns the
-            response.
+            response. Where there is a request, it may return an awaitable of the response, which is given a task.
         limits: The limits; read once.
         logger: Where it logs.
     """
@@ -536,7 +570,7 @@ class Server:
         event_loop: asyncio.AbstractEventLoop,
         router: Router,
         *,
-        on_error: Callable[[Request | None, BaseException, Route | None], Response],
+        on_error: Callable[[Request | None, BaseException, Route | None], Response | Awaitable[Response]],
         limits: _ServerLimits,
         logger: logging.Logger,
     ) -> Self: ...

@@ -2,6 +2,8 @@
 
 import dis
 import inspect
+from collections.abc import Callable
+from inspect import isawaitable
 from types import CodeType
 
 _SUSPENDING = frozenset({"SEND", "GET_AWAITABLE", "YIELD_FROM"})
@@ -25,3 +27,26 @@ def can_suspend(code: CodeType) -> bool:
 def is_unsuspending_generator(code: CodeType) -> bool:
     """Say whether this is the code of an async generator that yields without ever awaiting."""
     return bool(code.co_flags & inspect.CO_ASYNC_GENERATOR) and not can_suspend(code)
+
+
+async def run_exits(exits: list[Callable[[], object]]) -> None:
+    """Call what a request has to clean up, the last first. One that fails does not keep the others from it.
+
+    Args:
+        exits: What is called; each may return an awaitable.
+
+    Raises:
+        BaseExceptionGroup: What they raised, if they did.
+    """
+    errors: list[BaseException] = []
+    while exits:
+        try:
+            result = exits.pop()()
+            if isawaitable(result):
+                await result
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  they are raised together
+            errors.append(error)
+    if errors:
+        raise BaseExceptionGroup("a request was not cleaned up", errors) if len(errors) > 1 else errors[0]

@@ -13,6 +13,8 @@ use crate::error::ProtocolError;
 pub(crate) enum BodyFailure {
     Disconnected,
     TooSlow,
+    /// The request is answered with an error; nobody was to read it.
+    Refused,
     Protocol(ProtocolError),
 }
 
@@ -28,6 +30,11 @@ impl BodyFailure {
                 py,
                 "RequestTimeout",
                 ("the request's content came too slowly",),
+            ),
+            Self::Refused => vibora_error(
+                py,
+                "StreamAlreadyConsumed",
+                ("the content of a request that no handler took is not read",),
             ),
             Self::Protocol(ProtocolError::BodyTooLarge) => vibora_error(
                 py,

@@ -55,7 +55,8 @@ mod _core {
     use super::request::{Request, RequestStream};
     #[pymodule_export]
     use super::response::{
-        HtmlResponse, JsonResponse, RedirectResponse, Response, StreamingResponse, TextResponse,
+        DeferredResponse, HtmlResponse, JsonResponse, RedirectResponse, Response,
+        StreamingResponse, TextResponse,
     };
     #[pymodule_export]
     use super::route::{Route, RouteConflict, Router};

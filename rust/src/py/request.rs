@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, Py
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use super::cell::GilCell;
 use super::content::{Body, BodyFailure, Progress, Want};
@@ -27,6 +27,8 @@ pub(crate) struct State {
     args: Option<Py<QueryArgs>>,
     context: Option<Py<PyDict>>,
     route: Option<Py<Route>>,
+    /// What is called, in reverse, when the exchange is over.
+    exits: Option<Py<PyList>>,
 }
 
 /// A request.
@@ -68,6 +70,7 @@ impl Request {
                 args: None,
                 context: None,
                 route,
+                exits: None,
             }),
         }
     }
@@ -138,6 +141,11 @@ impl Request {
     pub(crate) fn wake(&self, py: Python<'_>) -> PyResult<()> {
         let waiter = self.state.borrow(py).body.waiter.take();
         waiter.map_or(Ok(()), |waiter| settle(waiter.bind(py)))
+    }
+
+    /// What is to be called when the response is out, the last first.
+    pub(crate) fn take_exits(&self, py: Python<'_>) -> Option<Py<PyList>> {
+        self.state.borrow(py).exits.take()
     }
 
     /// The exchange is over: lets go of the connection.
@@ -338,10 +346,22 @@ impl Request {
         }
     }
 
+    /// Has `callback`, which may return an awaitable, called when the exchange is over, before those added earlier.
+    fn _on_exit(&self, py: Python<'_>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        let exits = self
+            .state
+            .borrow(py)
+            .exits
+            .get_or_insert_with(|| PyList::empty(py).unbind())
+            .clone_ref(py);
+        exits.bind(py).append(callback)
+    }
+
     // `context` holds whatever the app likes, the request itself included.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(state) = self.state.for_traversal() {
             visit.call(&state.context)?;
+            visit.call(&state.exits)?;
         }
         Ok(())
     }
@@ -349,6 +369,8 @@ impl Request {
     fn __clear__(&self, py: Python<'_>) {
         let context = self.state.borrow(py).context.take();
         drop(context);
+        let exits = self.state.borrow(py).exits.take();
+        drop(exits);
     }
 
     /// An awaitable that says whether the client has gone.

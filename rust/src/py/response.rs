@@ -2,7 +2,7 @@
 //!
 //! Everything that could corrupt the message is refused where it is set: the status, names and values of fields.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyNotImplementedError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
@@ -43,6 +43,18 @@ pub(crate) struct Parts {
     pub(crate) content_type: Option<&'static [u8]>,
     pub(crate) cookies: Option<Py<PyList>>,
     pub(crate) stream: Option<Box<Stream>>,
+    /// It has to be asked what it is, once the request is known: see [`DeferredResponse`].
+    pub(crate) deferred: bool,
+}
+
+/// How a response is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Head and content at once.
+    Whole,
+    Stream,
+    /// Not itself: what its `resolve` makes of the request is sent.
+    Deferred,
 }
 
 impl Default for Parts {
@@ -54,6 +66,7 @@ impl Default for Parts {
             content_type: Some(TEXT),
             cookies: None,
             stream: None,
+            deferred: false,
         }
     }
 }
@@ -181,6 +194,21 @@ fn read_common(
     Ok(())
 }
 
+fn deferred_parts(
+    _py: Python<'_>,
+    status: Optional<'_, '_>,
+    headers: Optional<'_, '_>,
+    cookies: Optional<'_, '_>,
+) -> PyResult<Parts> {
+    let mut parts = Parts {
+        content_type: None,
+        deferred: true,
+        ..Parts::default()
+    };
+    read_common(&mut parts, status, headers, cookies)?;
+    Ok(parts)
+}
+
 fn plain_parts(
     content_type: &'static [u8],
     content: Optional<'_, '_>,
@@ -206,8 +234,13 @@ impl Response {
         }
     }
 
-    pub(crate) fn is_stream(&self, py: Python<'_>) -> bool {
-        self.parts.borrow(py).stream.is_some()
+    pub(crate) fn kind(&self, py: Python<'_>) -> Kind {
+        let parts = self.parts.borrow(py);
+        match (&parts.stream, parts.deferred) {
+            (_, true) => Kind::Deferred,
+            (Some(_), false) => Kind::Stream,
+            (None, false) => Kind::Whole,
+        }
     }
 
     fn replace(&self, py: Python<'_>, parts: Parts) {
@@ -394,6 +427,21 @@ response_class!(
     (location, status_code=None, headers=None, cookies=None),
     (location: &Bound<'_, PyAny>, status_code: Optional<'_, '_>, headers: Optional<'_, '_>, cookies: Optional<'_, '_>),
     redirect_parts
+);
+
+response_class!(
+    /// A response that is made of the request, by `resolve`, before anything is sent.
+    DeferredResponse, "DeferredResponse",
+    "(status_code=200, headers=None, cookies=None)",
+    (status_code=None, headers=None, cookies=None),
+    (status_code: Optional<'_, '_>, headers: Optional<'_, '_>, cookies: Optional<'_, '_>),
+    deferred_parts,
+    {
+        fn resolve(slf: &Bound<'_, Self>, request: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+            let _ = request;
+            Err(PyNotImplementedError::new_err(format!("{} must define resolve(request)", slf.get_type().name()?)))
+        }
+    }
 );
 
 response_class!(

@@ -5,12 +5,12 @@
 //! cancellation work as they do in any coroutine.
 //!
 //! ```text
-//! Start ──▶ Handler ──▶ (response sent) ──▶ Done
-//!                 └───▶ Pull ⇄ Chunk          the generator is asked for, and makes, a chunk
-//!                        │ ▲
-//!                        ▼ │
+//! Start ──▶ Handler ──▶ (response sent) ──▶ Exit ──▶ Done   what the request has to clean up is run last
+//!             │   └───▶ Pull ⇄ Chunk          the generator is asked for, and makes, a chunk
+//!             ▼          │ ▲
+//!           Answer       ▼ │                  an error becomes a response, with the app's own handlers
 //!                       Drain                 the client has to read first
-//!   any stage of a stream ──▶ Close ──▶ Done  the generator is closed on every path
+//!   any stage of a stream ──▶ Close ──▶ Exit  the generator is closed on every path
 //! ```
 
 mod streaming;
@@ -27,9 +27,9 @@ use crate::py::cell::GilCell;
 use crate::py::errors::{exception, is_cancelled, panicked, vibora_error};
 use crate::py::protocol::{Cancelled, Protocol, exit_request, not_a_response};
 use crate::py::request::Request;
-use crate::py::response::Response;
+use crate::py::response::{Kind, Response};
 use crate::py::route::{Arguments, Drive, Route};
-use crate::py::slots::awaitable_iterator;
+use crate::py::slots::{awaitable_iterator, awaited};
 use streaming::{Ending, Streaming};
 
 /// How a step of the task begins.
@@ -57,12 +57,16 @@ pub(crate) enum Outcome {
 enum Stage {
     Start(Arguments),
     Handler(Py<PyAny>),
+    /// The app makes the response to an error.
+    Answer(Py<PyAny>),
     /// Ready to ask for the next chunk.
     Pull,
     /// The generator is making a chunk.
     Chunk(Py<PyAny>),
     Drain(Option<Py<PyAny>>),
     Close(Py<PyAny>),
+    /// The response is out: what the request was given is cleaned up.
+    Exit(Py<PyAny>),
     /// Taken out while a step runs.
     Running,
     Done,
@@ -157,6 +161,31 @@ impl Exchange {
         }
     }
 
+    /// An exchange that the app answers with what `awaitable` makes: the response to an error, or a deferred one.
+    pub(crate) fn pending(
+        protocol: &Bound<'_, Protocol>,
+        route: Option<&Py<Route>>,
+        request: &Py<Request>,
+        awaitable: Py<PyAny>,
+        is_error: bool,
+    ) -> Self {
+        let py = protocol.py();
+        Self {
+            protocol: protocol.clone().unbind(),
+            route: route.map(|route| route.clone_ref(py)),
+            request: Some(request.clone_ref(py)),
+            inner: GilCell::new(Inner {
+                stage: if is_error {
+                    Stage::Answer(awaitable)
+                } else {
+                    Stage::Handler(awaitable)
+                },
+                streaming: None,
+                abandoned: false,
+            }),
+        }
+    }
+
     /// An exchange whose handler has returned a stream.
     pub(crate) fn stream(
         protocol: &Bound<'_, Protocol>,
@@ -187,7 +216,10 @@ impl Exchange {
 
     /// Whether the generator is being closed: what is left is clean-up, which is not cancelled.
     pub(crate) fn is_closing(&self, py: Python<'_>) -> bool {
-        matches!(self.inner.borrow(py).stage, Stage::Close(_))
+        matches!(
+            self.inner.borrow(py).stage,
+            Stage::Close(_) | Stage::Exit(_)
+        )
     }
 
     /// The connection has given up on this exchange: whatever it still does has no effect.
@@ -286,6 +318,34 @@ impl Exchange {
                         Self::end_stream(slf, Ending::Abort)?;
                     }
                 },
+                Stage::Answer(awaitable) => match poll(py, &awaitable, begun) {
+                    Polled::Yielded(value) => {
+                        this.put_stage(py, Stage::Answer(awaitable));
+                        return Ok(Some(value));
+                    }
+                    Polled::Returned(value) => Self::answered(slf, value.bind(py))?,
+                    Polled::Raised(error) => Self::answer_failed(slf, &error)?,
+                    Polled::Exhausted => {
+                        Self::answer_failed(slf, &PyStopAsyncIteration::new_err(()))?;
+                    }
+                },
+                Stage::Exit(awaitable) => match poll(py, &awaitable, begun) {
+                    Polled::Yielded(value) => {
+                        this.put_stage(py, Stage::Exit(awaitable));
+                        return Ok(Some(value));
+                    }
+                    Polled::Returned(_) | Polled::Exhausted => Self::finish(slf)?,
+                    Polled::Raised(error) => {
+                        if let Err(exit) = exit_request(py, &error) {
+                            Self::finish(slf)?;
+                            return Err(exit);
+                        }
+                        if !is_cancelled(py, &error) {
+                            this.log(py, "the clean-up of a request failed", Some(&error));
+                        }
+                        Self::finish(slf)?;
+                    }
+                },
                 Stage::Running => {
                     return Err(PyRuntimeError::new_err(
                         "the exchange is being driven already",
@@ -357,7 +417,7 @@ impl Exchange {
             }
             Some(Cancelled::Disconnected | Cancelled::Aborted) => {
                 if let Ok(response) = value.cast::<Response>() {
-                    if response.get().is_stream(py) {
+                    if response.get().kind(py) == Kind::Stream {
                         let mut streaming = Streaming::new(response);
                         let close = streaming.close_unstarted(py)?;
                         return Self::close_or_end(slf, close);
@@ -374,15 +434,33 @@ impl Exchange {
             };
             return Self::answer_error(slf, &error);
         };
-        if response.get().is_stream(py) {
-            this.inner.borrow(py).streaming = Some(Streaming::new(response));
-            this.put_stage(py, Stage::Pull);
-            return Ok(());
+        match response.get().kind(py) {
+            Kind::Whole => match protocol.send(py, response)? {
+                Ok(()) => Self::end(slf),
+                Err(error) => Self::answer_error(slf, &error),
+            },
+            Kind::Stream => {
+                this.inner.borrow(py).streaming = Some(Streaming::new(response));
+                this.put_stage(py, Stage::Pull);
+                Ok(())
+            }
+            Kind::Deferred => match this.resolve(response) {
+                Ok(awaitable) => {
+                    this.put_stage(py, Stage::Handler(awaitable));
+                    Ok(())
+                }
+                Err(error) => Self::answer_error(slf, &error),
+            },
         }
-        match protocol.send(py, response)? {
-            Ok(()) => Self::end(slf),
-            Err(error) => Self::answer_error(slf, &error),
-        }
+    }
+
+    /// Asks a deferred response what it is.
+    fn resolve(&self, response: &Bound<'_, Response>) -> PyResult<Py<PyAny>> {
+        let resolved = response.call_method1(
+            pyo3::intern!(response.py(), "resolve"),
+            (self.request.as_ref(),),
+        )?;
+        awaited(&resolved)
     }
 
     /// The handler has raised.
@@ -391,7 +469,7 @@ impl Exchange {
         let this = slf.get();
         if let Err(exit) = exit_request(py, &error) {
             this.protocol.get().abort(py);
-            Self::end(slf)?;
+            Self::finish(slf)?;
             return Err(exit);
         }
         let cancelled = is_cancelled(py, &error);
@@ -443,15 +521,104 @@ impl Exchange {
     fn answer_error(slf: &Bound<'_, Self>, error: &PyErr) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if !this.inner.borrow(py).abandoned {
-            let protocol = this.protocol.bind(py);
-            Protocol::respond_error(protocol, error, this.request.as_ref(), this.route.as_ref())?;
+        if this.inner.borrow(py).abandoned {
+            return Self::finish(slf);
         }
-        Self::end(slf)
+        let protocol = this.protocol.bind(py);
+        match Protocol::answer(protocol, error, this.request.as_ref(), this.route.as_ref())? {
+            Some(awaitable) => {
+                this.put_stage(py, Stage::Answer(awaitable));
+                Ok(())
+            }
+            None => Self::after_answer(slf),
+        }
+    }
+
+    /// The app has made the response to an error.
+    fn answered(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.inner.borrow(py).abandoned {
+            return Self::finish(slf);
+        }
+        if let Some(Cancelled::Disconnected | Cancelled::Aborted) =
+            this.protocol.get().cancelled(py)
+        {
+            return Self::after_answer(slf);
+        }
+        this.protocol.get().send_answer(py, value)?;
+        Self::after_answer(slf)
+    }
+
+    /// The app could not make the response to an error. Its own handlers' failures are its own business: this is a
+    /// cancellation, or a defect.
+    fn answer_failed(slf: &Bound<'_, Self>, error: &PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if let Err(exit) = exit_request(py, error) {
+            this.protocol.get().abort(py);
+            Self::finish(slf)?;
+            return Err(exit);
+        }
+        let cancelled = this.protocol.get().cancelled(py);
+        if !is_cancelled(py, error) {
+            this.log(
+                py,
+                "the response to an error could not be made",
+                Some(error),
+            );
+        }
+        if !this.inner.borrow(py).abandoned {
+            let late = matches!(cancelled, Some(Cancelled::TimedOut | Cancelled::Shutdown));
+            let status = if late { 503 } else { 500 };
+            this.protocol.get().send_empty(py, status, None)?;
+        }
+        Self::after_answer(slf)
+    }
+
+    /// An error has been answered. The generator that raised it, if one did, is closed.
+    fn after_answer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let failed = match &mut slf.get().inner.borrow(py).streaming {
+            Some(streaming) => std::mem::take(&mut streaming.failed),
+            None => false,
+        };
+        if failed {
+            Self::close_stream(slf)
+        } else {
+            Self::end(slf)
+        }
+    }
+
+    /// The response is over. What is left is what the request has to clean up.
+    fn end(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let exits = this
+            .request
+            .as_ref()
+            .and_then(|request| request.get().take_exits(py));
+        let Some(exits) = exits else {
+            return Self::finish(slf);
+        };
+        let run = py
+            .import(pyo3::intern!(py, "vibora._driving"))
+            .and_then(|module| module.call_method1(pyo3::intern!(py, "run_exits"), (exits,)))
+            .and_then(|run| awaited(&run));
+        match run {
+            Ok(awaitable) => {
+                this.put_stage(py, Stage::Exit(awaitable));
+                Protocol::begin_exit(this.protocol.bind(py))
+            }
+            Err(error) => {
+                this.log(py, "the clean-up of a request failed", Some(&error));
+                Self::finish(slf)
+            }
+        }
     }
 
     /// Nothing is left to do.
-    fn end(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn finish(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         this.put_stage(py, Stage::Done);
@@ -477,16 +644,18 @@ impl Exchange {
         slf.get().log(py, "internal error", Some(&error));
         protocol.get().server.get().out.borrow(py).clear();
         protocol.get().abort(py);
-        Self::end(slf)?;
+        Self::finish(slf)?;
         Ok(None)
     }
 
     /// The coroutine that runs now, for those who look at the task.
     fn inner_coroutine(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match &self.inner.borrow(py).stage {
-            Stage::Handler(awaitable) | Stage::Chunk(awaitable) | Stage::Close(awaitable) => {
-                Some(awaitable.clone_ref(py))
-            }
+            Stage::Handler(awaitable)
+            | Stage::Answer(awaitable)
+            | Stage::Chunk(awaitable)
+            | Stage::Close(awaitable)
+            | Stage::Exit(awaitable) => Some(awaitable.clone_ref(py)),
             Stage::Start(_) | Stage::Pull | Stage::Drain(_) | Stage::Running | Stage::Done => None,
         }
     }

@@ -10,7 +10,7 @@ use super::{Exchange, Stage};
 use crate::http::connection::Outgoing;
 use crate::py::errors::is_cancelled;
 use crate::py::headers::type_name;
-use crate::py::protocol::{Cancelled, Protocol, exit_request};
+use crate::py::protocol::{Cancelled, exit_request};
 use crate::py::response::{Fields, Response};
 use crate::py::slots::{self, awaited};
 
@@ -53,6 +53,8 @@ pub(super) struct Streaming {
     pub(super) complete_timeout: u64,
     /// Bytes encoded since the loop last had its turn.
     pub(super) share: usize,
+    /// The generator has raised before its first chunk, and has yet to be closed.
+    pub(super) failed: bool,
 }
 
 impl Exchange {
@@ -300,7 +302,7 @@ impl Exchange {
         let this = slf.get();
         if let Err(exit) = exit_request(py, &error) {
             this.protocol.get().abort(py);
-            Self::end(slf)?;
+            Self::finish(slf)?;
             return Err(exit);
         }
         let head_sent = this.streaming(py, |streaming| streaming.head_sent)?;
@@ -312,14 +314,9 @@ impl Exchange {
             return Self::close_stream(slf);
         }
         if !head_sent {
-            // Nothing has been sent: the failure is a real 500.
-            Protocol::respond_error(
-                this.protocol.bind(py),
-                &error,
-                this.request.as_ref(),
-                this.route.as_ref(),
-            )?;
-            return Self::close_stream(slf);
+            // Nothing has been sent: the failure is a real 500. The generator is closed after that.
+            this.streaming(py, |streaming| streaming.failed = true)?;
+            return Self::answer_error(slf, &error);
         }
         this.log(
             py,
@@ -486,6 +483,7 @@ impl Streaming {
             chunk_timeout,
             complete_timeout,
             share: 0,
+            failed: false,
         }
     }
 

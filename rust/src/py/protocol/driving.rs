@@ -5,13 +5,14 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::{Current, Protocol};
+use super::{Current, DEFAULT_TIMEOUT, Protocol};
 use crate::http::deadlines::TimerKind;
 use crate::py::exchange::{Exchange, Outcome};
 use crate::py::headers::type_name;
 use crate::py::request::Request;
-use crate::py::response::Response;
+use crate::py::response::{Kind, Response};
 use crate::py::route::{Arguments, Drive, Route};
+use crate::py::slots::awaited;
 use crate::py::suspension::stream_cannot_suspend;
 use crate::py::{clock, context};
 
@@ -78,10 +79,10 @@ impl Protocol {
         {
             let mut state = this.state.borrow(py);
             if !streaming {
-                if let Some(route) = route.map(Py::get).filter(|route| route.timeout > 0) {
-                    state
-                        .deadlines
-                        .set(TimerKind::Route, clock::monotonic_ms() + route.timeout);
+                let timeout = route.map_or(DEFAULT_TIMEOUT, |route| route.get().timeout);
+                if timeout > 0 {
+                    let deadline = clock::monotonic_ms() + timeout;
+                    state.deadlines.set(TimerKind::Route, deadline);
                 }
             }
             state.current = Some(Current {
@@ -146,7 +147,7 @@ impl Protocol {
                 None => Self::fail(slf, &error, octets, Some(route)),
             };
         };
-        if !response.get().is_stream(py) {
+        if response.get().kind(py) == Kind::Whole {
             match this.send(py, response)? {
                 Ok(()) => {
                     if let Some(request) = request {
@@ -164,6 +165,9 @@ impl Protocol {
                 }
             }
         }
+        if response.get().kind(py) == Kind::Deferred {
+            return Self::respond_deferred(slf, response, context, octets, route, request);
+        }
         let inline = stream_cannot_suspend(py, response)?;
         if let (Some(request), false) = (&request, inline) {
             // The stream may read what the handler, which cannot wait, has not.
@@ -179,6 +183,38 @@ impl Protocol {
             return Self::spawn(slf, exchange, context, Some(route), Some(&request), true);
         }
         Self::run_stream(slf, exchange, context, Some(route), Some(&request))
+    }
+
+    /// A handler that ran without a task has returned what has to be resolved: it gets one for that.
+    fn respond_deferred(
+        slf: &Bound<'_, Self>,
+        response: &Bound<'_, Response>,
+        context: &Bound<'_, PyAny>,
+        octets: &[u8],
+        route: &Py<Route>,
+        request: Option<Py<Request>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let request = match request {
+            Some(request) => request,
+            None => Self::request(slf, octets, Some(route))?,
+        };
+        let resolved = {
+            let _entered = context::enter(context)?;
+            response.call_method1(pyo3::intern!(py, "resolve"), (&request,))
+        };
+        match resolved.and_then(|resolved| awaited(&resolved)) {
+            Ok(awaitable) => {
+                slf.get().offer_content(py, &request, route.get());
+                let exchange = Exchange::pending(slf, Some(route), &request, awaitable, false);
+                slf.get().server.get().leave(py)?;
+                Self::spawn(slf, exchange, context, Some(route), Some(&request), false)
+            }
+            Err(error) => {
+                exit_request(py, &error)?;
+                Self::respond_error(slf, &error, Some(&request), Some(route))
+            }
+        }
     }
 
     /// Pulls a stream whose generator cannot suspend right here. It gets a task only if it has to wait for the client.
@@ -212,6 +248,14 @@ impl Protocol {
                 Self::create_task(slf, &exchange.unbind(), context)
             }
         }
+    }
+
+    /// The response is out, and the request's clean-up begins: it has time of its own.
+    pub(crate) fn begin_exit(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        slf.get().state.borrow(py).deadlines.clear(TimerKind::Route);
+        slf.get().bound_clean_up(py);
+        Self::suspended(slf)
     }
 
     /// The exchange has suspended: the loop goes on, so what was encoded is written and the timers are armed.

@@ -4,13 +4,16 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Cancelled, LARGE, Protocol, UNSENT, WATCHED, exit_request};
+use super::{Cancelled, DEFAULT_TIMEOUT, LARGE, Protocol, UNSENT, WATCHED, exit_request};
 use crate::http::connection::{Connection, ContentFraming, Outgoing, Sending};
 use crate::http::deadlines::TimerKind;
 use crate::http::fields::FieldMap;
+use crate::py::content::BodyFailure;
+use crate::py::exchange::Exchange;
 use crate::py::request::Request;
-use crate::py::response::{Fields, Response};
+use crate::py::response::{Fields, Kind, Response};
 use crate::py::route::Route;
+use crate::py::slots::awaitable_iterator;
 use crate::py::{clock, socket};
 
 impl Protocol {
@@ -21,11 +24,18 @@ impl Protocol {
         octets: &[u8],
         route: Option<&Py<Route>>,
     ) -> PyResult<()> {
+        let py = slf.py();
+        if route.is_none() {
+            let mut state = slf.get().state.borrow(py);
+            state.route = None;
+            state.response_timeout = DEFAULT_TIMEOUT;
+            state.note(octets);
+        }
         let request = Self::request(slf, octets, route)?;
         Self::respond_error(slf, error, Some(&request), route)
     }
 
-    /// Asks Python what to answer to an error, and answers it. Whatever goes wrong then is a plain 500.
+    /// Asks Python what to answer to an error, and answers it: here, or in a task if the app has to wait for it.
     pub(crate) fn respond_error(
         slf: &Bound<'_, Self>,
         error: &PyErr,
@@ -33,34 +43,75 @@ impl Protocol {
         route: Option<&Py<Route>>,
     ) -> PyResult<()> {
         let py = slf.py();
+        match (Self::answer(slf, error, request, route)?, request) {
+            (Some(awaitable), Some(request)) => {
+                request.get().fail(py, BodyFailure::Refused);
+                let exchange = Exchange::pending(slf, route, request, awaitable, true);
+                let server = slf.get().server.get();
+                server.leave(py)?;
+                let context = server.new_context(py)?;
+                Self::spawn(slf, exchange, &context, route, Some(request), false)
+            }
+            (_, Some(request)) => {
+                request.get().release(py);
+                Ok(())
+            }
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// Asks Python what to answer to an error, and answers it, unless what comes back has to be awaited first.
+    pub(crate) fn answer(
+        slf: &Bound<'_, Self>,
+        error: &PyErr,
+        request: Option<&Py<Request>>,
+        route: Option<&Py<Route>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
         let this = slf.get();
         let server = this.server.get();
-        let sent = server
+        let answer = server
             .error_response(py, request, error, route)
-            .and_then(|value| match value.cast::<Response>() {
-                Ok(response) if !response.get().is_stream(py) => this.send(py, response)?,
-                _ => Err(PyTypeError::new_err(
-                    "an error handler must return a Response that is not a stream",
-                )),
+            .and_then(|value| match awaitable_iterator(&value)? {
+                Some(awaitable) if request.is_some() => Ok(Some(awaitable)),
+                _ => this.send_answer(py, &value).map(|()| None),
             });
-        if let Err(error) = sent {
-            exit_request(py, &error)?;
-            server.log(
-                py,
-                "error",
-                "the response to an error could not be made",
-                Some(&error),
-            );
-            this.send_empty(py, 500, None)?;
+        match answer {
+            Ok(awaitable) => Ok(awaitable),
+            Err(error) => {
+                exit_request(py, &error)?;
+                this.answer_failed(py, &error)?;
+                Ok(None)
+            }
         }
-        if let Some(request) = request {
-            request.get().release(py);
+    }
+
+    /// Sends the response to an error. Whatever goes wrong then is a plain 500.
+    pub(crate) fn send_answer(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let sent = match value.cast::<Response>() {
+            Ok(response) if response.get().kind(py) == Kind::Whole => self.send(py, response)?,
+            _ => Err(PyTypeError::new_err(
+                "an error handler must return a Response that is not a stream",
+            )),
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(error) => self.answer_failed(py, &error),
         }
-        Ok(())
+    }
+
+    fn answer_failed(&self, py: Python<'_>, error: &PyErr) -> PyResult<()> {
+        self.server.get().log(
+            py,
+            "error",
+            "the response to an error could not be made",
+            Some(error),
+        );
+        self.send_empty(py, 500, None)
     }
 
     /// A response without content, made without Python.
-    pub(super) fn send_empty(
+    pub(crate) fn send_empty(
         &self,
         py: Python<'_>,
         status: u16,
