@@ -4,9 +4,11 @@
 
 pub mod body;
 pub mod connection;
+pub mod cookies;
 pub mod date;
 pub mod deadlines;
 pub mod fields;
+pub mod forwarded;
 pub mod grammar;
 pub mod head;
 pub mod response;
