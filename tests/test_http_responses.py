@@ -123,7 +123,7 @@ class TestSplitting:
     @pytest.mark.parametrize("end", BREAKS)
     def test_no_cookie_can_end_its_line(self, serve: Serve, end: str) -> None:
         for cookies in ({"a": f"b{end}X: y"}, [f"a=b{end}X: y"], {f"a{end}X": "y"}):
-            with pytest.raises(ValueError, match="not allowed"):
+            with pytest.raises(ValueError, match=r"not allowed|no control characters|the name of a cookie"):
                 Response(b"", cookies=cookies)
 
         def make() -> Response:

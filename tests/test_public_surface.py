@@ -36,10 +36,12 @@ def test_what_is_exported_is_ours_and_documented(name: str) -> None:
     [
         ("vibora.app", ["Vibora"]),
         ("vibora.application", ["Vibora"]),
+        ("vibora.cookies", ["Cookie"]),
         ("vibora.exceptions", ["ClientDisconnected", "HTTPError", "MethodNotAllowed", "NotFound", "abort"]),
         ("vibora.headers", ["Headers"]),
         ("vibora.limits", ["RouteLimits", "ServerLimits"]),
-        ("vibora.request", ["QueryArgs", "Request", "RequestStream"]),
+        ("vibora.proxies", ["TrustedProxies"]),
+        ("vibora.request", ["URL", "QueryArgs", "Request", "RequestStream"]),
         (
             "vibora.responses",
             ["HtmlResponse", "JsonResponse", "RedirectResponse", "Response", "StreamingResponse", "TextResponse"],

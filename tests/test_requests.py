@@ -1,13 +1,16 @@
 """What a handler is told about its request, and the ways to read the content."""
 
 import asyncio
+import gc
 import json
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vibora import BadRequest, JsonResponse, Request, Response, RouteLimits, TextResponse, Vibora
+from vibora import BadRequest, ConfigurationError, JsonResponse, Request, Response, RouteLimits, TextResponse, Vibora
 from vibora.exceptions import StreamAlreadyConsumed
+from vibora.request import URL
 
 if TYPE_CHECKING:
     from conftest import Serve
@@ -70,6 +73,87 @@ class TestTarget:
         ]
 
 
+class TestUrl:
+    @pytest.mark.parametrize(
+        ("head", "url", "parts"),
+        [
+            (
+                b"GET /a%20b/c?d=%41 HTTP/1.1\r\nHost: Example.ORG\r\n\r\n",
+                "http://example.org/a%20b/c?d=%41",
+                ["http", "example.org", None, "/a b/c", "/a%20b/c", "d=%41"],
+            ),
+            (
+                b"GET / HTTP/1.1\r\nHost: a:8000\r\n\r\n",
+                "http://a:8000/",
+                ["http", "a", 8000, "/", "/", ""],
+            ),
+            (
+                b"GET /? HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+                "http://[::1]:80/",
+                ["http", "::1", 80, "/", "/", ""],
+            ),
+            (
+                b"GET http://other/x?y HTTP/1.1\r\nHost: test\r\n\r\n",
+                "http://other/x?y",
+                ["http", "other", None, "/x", "/x", "y"],
+            ),
+            (
+                b"GET http://other HTTP/1.1\r\nHost: other\r\n\r\n",
+                "http://other/",
+                ["http", "other", None, "/", "/", ""],
+            ),
+            (
+                b"GET //evil.example/x HTTP/1.1\r\nHost: test\r\n\r\n",
+                "http://test//evil.example/x",
+                ["http", "test", None, "//evil.example/x", "//evil.example/x", ""],
+            ),
+        ],
+    )
+    def test_its_parts(self, serve: "Serve", head: bytes, url: str, parts: list[Any]) -> None:
+        app = Vibora()
+
+        @app.get("/<*rest>")
+        async def handler(request: Request) -> Response:
+            url = request.url
+            assert (url, hash(url)) == (request.url, hash(request.url))
+            assert (url.scheme, url.path, url.query) == (request.scheme, request.path, request.query_string)
+            return JsonResponse([str(url), [url.scheme, url.host, url.port, url.path, url.raw_path, url.query]])
+
+        served = serve(app)
+        with served.connect() as peer:
+            peer.send(head)
+            answer = peer.read_answer()
+            assert answer.status == 200, served.errors
+            assert json.loads(answer.content) == [url, parts]
+
+    def test_of_a_client_that_does_not_say_whom_it_asks(self, serve: "Serve") -> None:
+        app = Vibora()
+
+        @app.get("/")
+        async def handler(request: Request) -> Response:
+            return JsonResponse([request.host, str(request.url)])
+
+        served = serve(app)
+        with served.connect() as peer:
+            peer.send(b"GET / HTTP/1.0\r\n\r\n")
+            assert json.loads(peer.read_answer().content) == ["", f"http://127.0.0.1:{served.port}/"]
+
+    def test_other_parts(self) -> None:
+        url = URL("http", "example.org", 8000, "/a b", "/a%20b", "c=d")
+        assert str(url.replace(scheme="https", port=None, query="")) == "https://example.org/a%20b"
+        moved = url.replace(path="/caf\u00e9/100%;x=1?#")
+        assert (moved.path, str(moved)) == (
+            "/caf\u00e9/100%;x=1?#",
+            "http://example.org:8000/caf%C3%A9/100%25;x=1%3F%23?c=d",
+        )
+        assert (url.authority, url.origin) == ("example.org:8000", "http://example.org:8000")
+        assert URL("https", "::1", 443, "*", "*", "").origin == "https://[::1]"
+        assert str(URL("https", "::1", 443, "*", "*", "")) == "https://[::1]:443"
+        assert url != moved
+        with pytest.raises(AttributeError):
+            url.host = "evil"  # type: ignore[misc]
+
+
 class TestFacts:
     def test_method_version_host_and_route(self, serve: "Serve") -> None:
         names = ("method", "http_version", "host", "route", "path_params")
@@ -81,6 +165,29 @@ class TestFacts:
             {"rest": "a/b"},
         ]
 
+    def test_the_app(self, serve: "Serve") -> None:
+        app = Vibora()
+        kept: list[Request] = []
+
+        @app.get("/")
+        async def handler(request: Request) -> Response:
+            kept.append(request)
+            return JsonResponse(request.app is app)
+
+        assert serve(app).ask("/").text == "true"
+        assert kept[0].app is app
+
+    def test_an_app_that_nobody_knows_any_more_is_collected(self) -> None:
+        async def serve_once() -> "weakref.ref[Vibora]":
+            app = Vibora()
+            async with await app.start(port=0):
+                pass
+            return weakref.ref(app)
+
+        gone = asyncio.run(serve_once())
+        gc.collect()
+        assert gone() is None
+
     def test_the_client(self, serve: "Serve") -> None:
         app = Vibora()
 
@@ -90,6 +197,38 @@ class TestFacts:
 
         with serve(app).connect() as peer:
             assert json.loads(peer.ask("/").content) == list(peer.sock.getsockname())
+
+    def test_what_is_known_of_the_client_outlives_the_exchange(self, serve: "Serve") -> None:
+        app = Vibora()
+        kept: list[Request] = []
+
+        @app.get("/")
+        async def handler(request: Request) -> Response:
+            kept.append(request)
+            return Response()
+
+        served = serve(app)
+        with served.connect() as peer:
+            name = peer.sock.getsockname()
+            for _ in range(2):
+                peer.ask("/", headers=[("Cookie", "a=b")])
+        served.stop()
+        for request in kept:
+            assert (request.client, request.client_ip(), request.scheme) == (name, "127.0.0.1", "http")
+            assert (str(request.url), request.cookies, request.app) == ("http://test/", {"a": "b"}, app)
+
+    def test_a_session_is_what_a_middleware_sets(self, serve: "Serve") -> None:
+        app = Vibora()
+
+        @app.get("/")
+        async def handler(request: Request) -> Response:
+            with pytest.raises(ConfigurationError, match="this app has no sessions"):
+                request.session  # noqa: B018  it raises
+            request.session = {"user": request}
+            assert request.session["user"] is request
+            return TextResponse("done")
+
+        assert serve(app).ask("/").text == "done"
 
     def test_headers(self, serve: "Serve") -> None:
         fields = [("X-A", "1"), ("x-a", "2"), ("Content-Type", "text/plain; charset=utf-8")]

@@ -151,7 +151,7 @@ class TestSources:
         served = serve(app_of(lambda: CHUNKS, status_code=202, headers={"X-Kind": "stream"}, cookies={"a": "1"}))
         answer = served.ask("/later")
         assert (answer.status, answer.get("x-kind")) == (202, "stream")
-        assert answer.get_all("set-cookie") == ["a=1; Path=/"]
+        assert answer.get_all("set-cookie") == ["a=1; Path=/; SameSite=Lax"]
 
     def test_a_chunk_of_many_megabytes_arrives_whole(self, serve: Serve) -> None:
         large = bytes(range(256)) * 4 * 1024 * 10

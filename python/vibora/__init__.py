@@ -13,6 +13,7 @@ async def home() -> JsonResponse:
 
 from vibora._core import __version__
 from vibora.app import Vibora
+from vibora.cookies import Cookie
 from vibora.exceptions import (
     BadRequest,
     ClientDisconnected,
@@ -45,6 +46,7 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "ContentTooLarge",
+    "Cookie",
     "Forbidden",
     "HTTPError",
     "Headers",

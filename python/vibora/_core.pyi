@@ -7,9 +7,13 @@ Private. What apps use is exported by `vibora` and its public modules.
 import asyncio
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, Self, TypeAlias, final, overload
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias, Unpack, final, overload
 
 from typing_extensions import disjoint_base
+
+from vibora.app import Vibora
+from vibora.cookies import CookieAttributes, CookieScope
+from vibora.urls import URL
 
 __version__: Final[str]
 __build__: Final[Literal["release", "debug"]]
@@ -170,6 +174,40 @@ class QueryArgs:
     def __len__(self) -> int: ...
 
 @final
+class TrustedProxies:
+    """The proxies that an app stands behind: their word about the client is taken, and nobody else's.
+
+    ```python
+    Vibora(trusted_proxies=["127.0.0.1", "10.0.0.0/8", "unix"])
+    Vibora(trusted_proxies=TrustedProxies(["10.0.0.0/8"], headers=["forwarded"]))
+    ```
+
+    They change what `Request.client_ip`, `.scheme`, `.host` and `.url` say. The client is the last address that is not
+    one of theirs, from the peer backwards through `X-Forwarded-For` or `Forwarded` (RFC 7239). What is malformed ends
+    the way there. `X-Forwarded-Proto`, `-Host` and `-Port` count with their last value.
+
+    Args:
+        networks: Addresses and networks, such as `10.0.0.0/8`; `"unix"` for whoever connects to a unix socket; `"*"`
+            for whoever connects, which trusts the last hop only. A str holds several, with commas.
+        headers: The fields that the proxies write, and do not pass on from clients: any of `forwarded`,
+            `x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host` and `x-forwarded-port`; all of them when omitted.
+            Where an `X-Forwarded-` field of these is there, `Forwarded` is not looked at: proxies that write the former
+            mostly pass on the latter.
+
+    Raises:
+        ConfigurationError: If one is neither address nor network, or a field is none of those.
+    """
+
+    def __new__(cls, networks: Iterable[object] | str, *, headers: Iterable[str] | str | None = None) -> Self: ...
+    @property
+    def networks(self) -> list[str]:
+        """What is trusted, as it was given."""
+    @property
+    def headers(self) -> list[str]:
+        """The fields that are believed, in lower case."""
+    def __eq__(self, other: object, /) -> bool: ...
+
+@final
 class RequestStream:
     """The content of a request, as it arrives (RFC 9110 §6.4).
 
@@ -218,8 +256,17 @@ class Request:
     def query_string(self) -> str:
         """The query of the target as it was sent, without the `?`; empty when there is none."""
     @property
+    def url(self) -> URL:
+        """The URL that the client asks for: scheme, host, port, path and query, and `str()` for the whole."""
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        """The scheme that the client used: that of the connection, or what a trusted proxy says."""
+    @property
     def host(self) -> str:
-        """The host that the client asks for, with the port if it says so (RFC 9110 §7.2); empty when it does not."""
+        """The host that the client asks for, with the port if it says so (RFC 9110 §7.2); empty when it does not.
+
+        What a trusted proxy says, where it says it.
+        """
     @property
     def args(self) -> QueryArgs:
         """The arguments in the query."""
@@ -231,13 +278,41 @@ class Request:
         """The version the client speaks: `"1.1"` or `"1.0"`."""
     @property
     def client(self) -> tuple[str, int] | None:
-        """Address and port of the peer; None where it has none, as on a unix socket."""
+        """Address and port of the peer, a proxy's too; None where it has none, as on a unix socket."""
+    def client_ip(self) -> str | None:
+        """Return the address of the client: the peer's, or what trusted proxies say.
+
+        None where nobody knows it, as on a unix socket without `Vibora(trusted_proxies=["unix"])`.
+        """
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies of the request: names and decoded values (RFC 6265bis §4.2).
+
+        Of several with a name, the first one counts: browsers send the one with the longest path first. What is not a
+        cookie is left out, and nothing raises.
+        """
+    @property
+    def session(self) -> Any:
+        """The session of the client, as a session middleware has set it.
+
+        Raises:
+            ConfigurationError: If none has.
+        """
+    @session.setter
+    def session(self, session: Any) -> None: ...
     @property
     def path_params(self) -> dict[str, Any]:
         """The parameters in the path, by name; converted where the handler's annotation asks for it."""
     @property
     def route(self) -> Route | None:
         """The route that matched."""
+    @property
+    def app(self) -> Vibora:
+        """The app that answers.
+
+        Raises:
+            RuntimeError: If the server was started without one, which no public way of starting it does.
+        """
     @property
     def stream(self) -> RequestStream:
         """The content, piece by piece."""
@@ -303,8 +378,8 @@ class Response:
         content: The content. A str is sent as UTF-8.
         status_code: 200 to 599, registered or not (RFC 9110 §15).
         headers: Header fields: a mapping, pairs of name and value, or `Headers`.
-        cookies: Cookies. Each is the value of a `Set-Cookie` line, as `str()` writes it (RFC 6265 §4.1); a mapping of
-            names to values sets them for the whole site (`Path=/`).
+        cookies: Cookies: `Cookie`s, values of `Set-Cookie` lines, or a mapping of names to values, each of which
+            becomes a `Cookie` with the defaults.
 
     Raises:
         TypeError: If the content is neither bytes-like nor str.
@@ -323,6 +398,33 @@ class Response:
         headers: _HeaderSource | None = None,
         cookies: Mapping[str, str] | Iterable[Any] | None = None,
     ) -> None: ...
+    def set_cookie(self, name: str, value: str = "", **attributes: Unpack[CookieAttributes]) -> None:
+        """Set a cookie, in place of one of the same name, domain and path that this response sets already.
+
+        ```python
+        response.set_cookie("__Host-session", token, secure=True, http_only=True, max_age=3600)
+        ```
+
+        Args:
+            name: A token.
+            value: The value: any text without control characters.
+            **attributes: As for `Cookie`.
+
+        Raises:
+            ValueError: If something is not fit for a cookie; as `Cookie` does.
+            TypeError: If something is of the wrong type.
+        """
+    def delete_cookie(self, name: str, **scope: Unpack[CookieScope]) -> None:
+        """Delete a cookie in the browser. Name, domain and path must be those with which it was set.
+
+        Args:
+            name: A token.
+            **scope: As for `Cookie`. What a prefix of the name demands, such as `secure`, is added.
+
+        Raises:
+            ValueError: As `set_cookie` does.
+            TypeError: As `set_cookie` does.
+        """
 
 class TextResponse(Response):
     """A `Response` of `text/plain; charset=utf-8`, unless `headers` say otherwise."""
@@ -563,6 +665,8 @@ class Server:
             response. Where there is a request, it may return an awaitable of the response, which is given a task.
         limits: The limits; read once.
         logger: Where it logs.
+        app: What `Request.app` is.
+        proxies: Whose word is taken about the clients; nobody's when None.
     """
 
     def __new__(
@@ -573,6 +677,8 @@ class Server:
         on_error: Callable[[Request | None, BaseException, Route | None], Response | Awaitable[Response]],
         limits: _ServerLimits,
         logger: logging.Logger,
+        app: Vibora | None = None,
+        proxies: TrustedProxies | None = None,
     ) -> Self: ...
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection: the factory that `loop.create_server` takes."""

@@ -1,11 +1,12 @@
 """The app: its routes, its limits, and the three ways to serve it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from vibora import _core
 from vibora.exceptions import ConfigurationError, DuplicateRoute
 from vibora.limits import RouteLimits, ServerLimits
+from vibora.proxies import TrustedProxies
 from vibora.routing import Handler, OnDisconnect, RouteOptions, compile_route, describe
 
 if TYPE_CHECKING:
@@ -35,15 +36,30 @@ class Vibora:
     Args:
         server_limits: The limits of the server that serves it.
         route_limits: The limits of its routes, where a route does not give its own.
+        trusted_proxies: The proxies it stands behind, such as `["127.0.0.1", "10.0.0.0/8", "unix"]`: what they say
+            about the client is believed, and what anybody else says is not. `TrustedProxies` describes it.
 
     Attributes:
         server_limits: The same; read when a server starts.
         route_limits: The same; read when a route is registered.
+        trusted_proxies: The same, as `TrustedProxies` or None; read when a server starts.
+
+    Raises:
+        ConfigurationError: If a trusted proxy is neither an address nor a network.
     """
 
-    def __init__(self, *, server_limits: ServerLimits | None = None, route_limits: RouteLimits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        server_limits: ServerLimits | None = None,
+        route_limits: RouteLimits | None = None,
+        trusted_proxies: TrustedProxies | Iterable[str] | None = None,
+    ) -> None:
         self.server_limits = server_limits or ServerLimits()
         self.route_limits = route_limits or RouteLimits()
+        if trusted_proxies is not None and not isinstance(trusted_proxies, TrustedProxies):
+            trusted_proxies = TrustedProxies(trusted_proxies)
+        self.trusted_proxies = trusted_proxies
         self._router = _core.Router()
         self._servers: list[Server] = []
 
@@ -247,7 +263,7 @@ class Vibora:
             sockets: Sequence[socket.socket] = bind(host, port, backlog=self.server_limits.backlog)
         else:
             sockets = sock if isinstance(sock, Sequence) else [sock]
-        server = await Server.start(self._router, self.server_limits, sockets, debug=debug)
+        server = await Server.start(self._router, self.server_limits, sockets, debug=debug, app=self)
         self._servers = [*(other for other in self._servers if not other.is_stopped), server]
         return server
 

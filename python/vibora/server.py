@@ -13,12 +13,15 @@ import logging
 import socket
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from vibora import _core
 from vibora.errors import answer_error
 from vibora.limits import ServerLimits
 from vibora.sockets import address_of, url_of
+
+if TYPE_CHECKING:
+    from vibora.app import Vibora
 
 logger: Final = logging.getLogger("vibora")
 
@@ -36,7 +39,13 @@ class Server:
     """
 
     def __init__(
-        self, router: _core.Router, limits: ServerLimits, sockets: Sequence[socket.socket], *, debug: bool = False
+        self,
+        router: _core.Router,
+        limits: ServerLimits,
+        sockets: Sequence[socket.socket],
+        *,
+        debug: bool = False,
+        app: "Vibora | None" = None,
     ) -> None:
         self.sockets: Final = tuple(sockets)
         self._addresses: Final = [address_of(sock) for sock in sockets]  # a closed socket does not tell
@@ -52,11 +61,19 @@ class Server:
             on_error=functools.partial(answer_error, debug=debug),
             limits=limits,
             logger=logger,
+            app=app,
+            proxies=app.trusted_proxies if app else None,
         )
 
     @classmethod
     async def start(
-        cls, router: _core.Router, limits: ServerLimits, sockets: Sequence[socket.socket], *, debug: bool = False
+        cls,
+        router: _core.Router,
+        limits: ServerLimits,
+        sockets: Sequence[socket.socket],
+        *,
+        debug: bool = False,
+        app: "Vibora | None" = None,
     ) -> Self:
         """Start serving. `Vibora.start` is how apps call it.
 
@@ -65,8 +82,9 @@ class Server:
             limits: The limits; read once.
             sockets: Bound sockets; the server owns them from now on.
             debug: Show tracebacks to clients.
+            app: What `Request.app` is.
         """
-        server = cls(router, limits, sockets, debug=debug)
+        server = cls(router, limits, sockets, debug=debug, app=app)
         await server._listen()
         return server
 

@@ -27,6 +27,7 @@ mod errors;
 mod exchange;
 mod headers;
 mod protocol;
+mod proxies;
 mod query;
 mod request;
 mod response;
@@ -49,6 +50,8 @@ mod _core {
     use super::headers::Headers;
     #[pymodule_export]
     use super::protocol::Protocol;
+    #[pymodule_export]
+    use super::proxies::TrustedProxies;
     #[pymodule_export]
     use super::query::QueryArgs;
     #[pymodule_export]

@@ -1,5 +1,8 @@
 //! `vibora.Request`: a request as handlers see it. Nothing is decoded before a handler asks for it.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -10,12 +13,14 @@ use super::cell::GilCell;
 use super::content::{Body, BodyFailure, Progress, Want};
 use super::errors::vibora_error;
 use super::headers::Headers;
-use super::protocol::Protocol;
+use super::protocol::{Caller, Protocol};
 use super::query::QueryArgs;
 use super::route::Route;
-use super::server::settle;
+use super::server::{Server, settle};
 use super::text::{latin1, utf8};
+use crate::http::cookies;
 use crate::http::fields::FieldMap;
+use crate::http::forwarded::{Peer, Scheme};
 use crate::http::head::{HeadLimits, Method, RequestHead, Span, Version, parse_head};
 use crate::http::target;
 use crate::router::Lookup;
@@ -25,10 +30,22 @@ pub(crate) struct State {
     protocol: Option<Py<Protocol>>,
     headers: Option<Py<Headers>>,
     args: Option<Py<QueryArgs>>,
+    cookies: Option<Py<PyDict>>,
     context: Option<Py<PyDict>>,
+    /// What a session middleware has set.
+    session: Option<Py<PyAny>>,
+    /// What trusted proxies say, once it has been asked for.
+    reported: Option<Arc<Reported>>,
     route: Option<Py<Route>>,
     /// What is called, in reverse, when the exchange is over.
     exits: Option<Py<PyList>>,
+}
+
+/// The request as the client sent it, where trusted proxies tell.
+struct Reported {
+    client: Option<String>,
+    scheme: Scheme,
+    host: Vec<u8>,
 }
 
 /// A request.
@@ -43,6 +60,8 @@ pub(crate) struct Request {
     authority: Span,
     version: Version,
     length: Option<u64>,
+    server: Py<Server>,
+    caller: Arc<Caller>,
     pub(crate) state: GilCell<State>,
 }
 
@@ -51,7 +70,8 @@ impl Request {
         head: &RequestHead,
         octets: &[u8],
         length: Option<u64>,
-        protocol: Py<Protocol>,
+        protocol: &Bound<'_, Protocol>,
+        caller: Arc<Caller>,
         route: Option<Py<Route>>,
     ) -> Self {
         Self {
@@ -63,12 +83,17 @@ impl Request {
             authority: head.authority,
             version: head.version,
             length,
+            server: protocol.get().server.clone_ref(protocol.py()),
+            caller,
             state: GilCell::new(State {
                 body: Body::new(length == Some(0)),
-                protocol: Some(protocol),
+                protocol: Some(protocol.clone().unbind()),
                 headers: None,
                 args: None,
+                cookies: None,
                 context: None,
+                session: None,
+                reported: None,
                 route,
                 exits: None,
             }),
@@ -184,6 +209,57 @@ impl Request {
         }
     }
 
+    /// The scheme of the connection.
+    fn connected_scheme(&self) -> Scheme {
+        if self.caller.secure {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        }
+    }
+
+    /// What trusted proxies say; `None` where none are trusted.
+    fn reported(&self, py: Python<'_>) -> Option<Arc<Reported>> {
+        let proxies = self.server.get().proxies.as_ref()?.get();
+        if let Some(reported) = &self.state.borrow(py).reported {
+            return Some(reported.clone());
+        }
+        let peer = match self.caller.ip() {
+            Some(address) => Peer::Address(address),
+            None if self.caller.unix_socket => Peer::UnixSocket,
+            None => Peer::Unknown,
+        };
+        let fields = self.fields();
+        let origin = proxies.trust.origin(peer, &fields);
+        let scheme = origin.scheme.unwrap_or_else(|| self.connected_scheme());
+        let mut host = origin
+            .host
+            .map_or_else(|| self.authority.of(&self.head).to_vec(), Cow::into_owned);
+        if let Some(port) = origin.port {
+            let has_port = split_host(&host).1.is_some();
+            if !host.is_empty() && !has_port && port != scheme.default_port() {
+                host.extend_from_slice(format!(":{port}").as_bytes());
+            }
+        }
+        let reported = Arc::new(Reported {
+            client: origin
+                .client
+                .map(|address| address.to_string())
+                .or_else(|| self.connected_ip()),
+            scheme,
+            host,
+        });
+        self.state.borrow(py).reported = Some(reported.clone());
+        Some(reported)
+    }
+
+    /// The peer's address, as IPv4 where it is one that was mapped into IPv6.
+    fn connected_ip(&self) -> Option<String> {
+        let (address, _) = self.caller.address.as_ref()?;
+        let ip = self.caller.ip().map(|ip| ip.to_canonical().to_string());
+        Some(ip.unwrap_or_else(|| address.clone()))
+    }
+
     fn field(&self, name: &[u8]) -> Option<Vec<u8>> {
         self.fields().get(name).map(<[u8]>::to_vec)
     }
@@ -223,7 +299,102 @@ impl Request {
 
     #[getter]
     fn host<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        latin1(py, self.authority.of(&self.head))
+        match self.reported(py) {
+            Some(reported) => latin1(py, &reported.host),
+            None => latin1(py, self.authority.of(&self.head)),
+        }
+    }
+
+    #[getter]
+    fn scheme(&self, py: Python<'_>) -> &'static str {
+        self.reported(py)
+            .map_or_else(|| self.connected_scheme(), |reported| reported.scheme)
+            .as_str()
+    }
+
+    #[getter]
+    fn url<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static URL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let class = URL.get_or_try_init(py, || {
+            py.import("vibora.urls")?.getattr("URL").map(Bound::unbind)
+        })?;
+        let (scheme, authority) = match self.reported(py) {
+            Some(reported) => (reported.scheme, reported.host.clone()),
+            None => (
+                self.connected_scheme(),
+                self.authority.of(&self.head).to_vec(),
+            ),
+        };
+        let (host, port) = split_host(&authority);
+        let (host, port) = if host.is_empty() {
+            // A client of HTTP/1.0 may leave out whom it asks: then it is asking us.
+            let address = match self.protocol(py) {
+                Some(protocol) => protocol.get().local_address(py)?,
+                None => None,
+            };
+            address.map_or_else(
+                || ("localhost".to_owned(), None),
+                |(host, port)| {
+                    (
+                        host,
+                        Some(port).filter(|port| *port != scheme.default_port()),
+                    )
+                },
+            )
+        } else {
+            (String::from_utf8_lossy(host).to_ascii_lowercase(), port)
+        };
+        class.bind(py).call1((
+            scheme.as_str(),
+            host,
+            port,
+            self.path(py),
+            latin1(py, self.octets_of_path()),
+            self.query_string(py),
+        ))
+    }
+
+    fn client_ip(&self, py: Python<'_>) -> Option<String> {
+        self.reported(py)
+            .map_or_else(|| self.connected_ip(), |reported| reported.client.clone())
+    }
+
+    #[getter]
+    fn cookies(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        if let Some(cookies) = &self.state.borrow(py).cookies {
+            return Ok(cookies.clone_ref(py));
+        }
+        let found = PyDict::new(py);
+        let fields = self.fields();
+        for (name, value) in fields.get_all(b"cookie").flat_map(cookies::cookies) {
+            let name = utf8(py, name);
+            // RFC 6265bis §5.8.3: browsers send the cookie with the longest path first.
+            if !found.contains(&name)? {
+                found.set_item(name, utf8(py, &value))?;
+            }
+        }
+        self.state.borrow(py).cookies = Some(found.clone().unbind());
+        Ok(found.unbind())
+    }
+
+    #[getter]
+    fn session(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.state.borrow(py).session.as_ref().map_or_else(
+            || {
+                Err(vibora_error(
+                    py,
+                    "ConfigurationError",
+                    ("this app has no sessions: no middleware has set request.session",),
+                ))
+            },
+            |session| Ok(session.clone_ref(py)),
+        )
+    }
+
+    #[setter]
+    fn set_session(&self, py: Python<'_>, session: Py<PyAny>) {
+        let old = self.state.borrow(py).session.replace(session);
+        drop(old);
     }
 
     #[getter]
@@ -272,13 +443,10 @@ impl Request {
         self.length
     }
 
-    /// The peer's address and port; `None` on a unix socket or when the client has gone.
+    /// The peer's address and port; `None` on a unix socket.
     #[getter]
-    fn client(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
-        match self.protocol(py) {
-            Some(protocol) => protocol.get().peer(py),
-            None => Ok(None),
-        }
+    fn client(&self) -> Option<(String, u16)> {
+        self.caller.address.clone()
     }
 
     #[getter]
@@ -288,6 +456,18 @@ impl Request {
             .route
             .as_ref()
             .map(|route| route.clone_ref(py))
+    }
+
+    #[getter]
+    fn app(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.server.get().app.as_ref().map_or_else(
+            || {
+                Err(PyRuntimeError::new_err(
+                    "the server of this request was started without an app",
+                ))
+            },
+            |app| Ok(app.clone_ref(py)),
+        )
     }
 
     #[getter]
@@ -359,18 +539,26 @@ impl Request {
 
     // `context` holds whatever the app likes, the request itself included.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.server)?;
         if let Some(state) = self.state.for_traversal() {
             visit.call(&state.context)?;
             visit.call(&state.exits)?;
+            visit.call(&state.session)?;
+            visit.call(&state.cookies)?;
         }
         Ok(())
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        let context = self.state.borrow(py).context.take();
-        drop(context);
-        let exits = self.state.borrow(py).exits.take();
-        drop(exits);
+        let (context, session, exits) = {
+            let mut state = self.state.borrow(py);
+            (
+                state.context.take(),
+                state.session.take(),
+                state.exits.take(),
+            )
+        };
+        drop((context, session, exits));
     }
 
     /// An awaitable that says whether the client has gone.
@@ -497,6 +685,24 @@ impl Reading {
     }
 }
 
+/// The host and the port of a valid authority: `example.org:80`, `[::1]:80`. The host comes without brackets.
+fn split_host(authority: &[u8]) -> (&[u8], Option<u16>) {
+    let (host, after) = if let [b'[', rest @ ..] = authority {
+        let end = memchr::memchr(b']', rest).unwrap_or(rest.len());
+        (
+            rest.get(..end).unwrap_or_default(),
+            rest.get(end + 1..).unwrap_or_default(),
+        )
+    } else {
+        let end = memchr::memchr(b':', authority).unwrap_or(authority.len());
+        authority.split_at_checked(end).unwrap_or((authority, b""))
+    };
+    let port = after
+        .strip_prefix(b":")
+        .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    (host, port)
+}
+
 /// The `charset` parameter of a content type (RFC 9110 §8.3.2); UTF-8 without one.
 fn charset(content_type: &[u8]) -> &str {
     let text = std::str::from_utf8(content_type).unwrap_or_default();
@@ -586,7 +792,21 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::charset;
+    use super::{charset, split_host};
+
+    #[test]
+    fn a_host_is_split_from_its_port() {
+        for (authority, host, port) in [
+            ("", "", None),
+            ("a", "a", None),
+            ("a:80", "a", Some(80)),
+            ("a:", "a", None),
+            ("[::1]", "::1", None),
+            ("[::1]:8000", "::1", Some(8000)),
+        ] {
+            assert_eq!(split_host(authority.as_bytes()), (host.as_bytes(), port));
+        }
+    }
 
     #[test]
     fn the_charset_parameter_is_found_in_any_case_and_quoted() {

@@ -140,21 +140,29 @@ fn read_status(status: &Bound<'_, PyAny>) -> PyResult<u16> {
 /// Cookies as given: a mapping of names to values, or an iterable of `Cookie` or `name=value` strings.
 fn read_cookies<'py>(cookies: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
     let py = cookies.py();
-    let list = PyList::empty(py);
     if let Ok(mapping) = cookies.cast::<PyMapping>() {
-        for item in mapping.items()?.iter() {
-            let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-            list.append(format!("{}={}; Path=/", name.str()?, value.str()?))?;
-        }
-    } else {
-        for cookie in cookies.try_iter()? {
-            list.append(cookie?)?;
+        let list = of_cookies(py, "of_mapping")?.call1((mapping,))?;
+        return Ok(list.cast_into::<PyList>()?);
+    }
+    let list = PyList::empty(py);
+    for cookie in cookies.try_iter()? {
+        let cookie = cookie?;
+        // A `Morsel` of `http.cookies`: its `str()` is the whole line, with the field's name.
+        match cookie.getattr_opt(pyo3::intern!(py, "OutputString"))? {
+            Some(value) => list.append(value.call0()?)?,
+            None => list.append(cookie)?,
         }
     }
     for cookie in list.iter() {
         check_cookie(&cookie)?;
     }
     Ok(list)
+}
+
+/// A function of `vibora.cookies`.
+fn of_cookies<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import(pyo3::intern!(py, "vibora.cookies"))?
+        .getattr(name)
 }
 
 fn check_cookie(cookie: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -357,6 +365,31 @@ impl Response {
         let old = self.parts.borrow(py).cookies.replace(cookies);
         drop(old);
         Ok(())
+    }
+
+    #[pyo3(signature = (name, value="", **attributes))]
+    fn set_cookie(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        value: &str,
+        attributes: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        of_cookies(py, "add_to")?
+            .call((self.cookies(py), name, value), attributes)
+            .map(drop)
+    }
+
+    #[pyo3(signature = (name, **attributes))]
+    fn delete_cookie(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        attributes: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        of_cookies(py, "delete_from")?
+            .call((self.cookies(py), name), attributes)
+            .map(drop)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
@@ -11,6 +12,7 @@ use super::cell::GilCell;
 use super::clock;
 use super::errors::exception;
 use super::protocol::Protocol;
+use super::proxies::TrustedProxies;
 use super::route::{Router, Table};
 use crate::http::connection::Limits;
 use crate::http::date::DateCache;
@@ -66,6 +68,9 @@ struct Tasks {
 pub(crate) struct Server {
     pub(crate) event_loop: Py<PyAny>,
     router: Py<Router>,
+    /// What `request.app` is.
+    pub(crate) app: Option<Py<PyAny>>,
+    pub(crate) proxies: Option<Py<TrustedProxies>>,
     on_error: Py<PyAny>,
     pub(crate) logger: Py<PyAny>,
     create_future: Py<PyAny>,
@@ -346,7 +351,11 @@ pub(crate) fn settle(future: &Bound<'_, PyAny>) -> PyResult<()> {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (event_loop, router, *, on_error, limits, logger))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "named ones, where Python calls it"
+    )]
+    #[pyo3(signature = (event_loop, router, *, on_error, limits, logger, app=None, proxies=None))]
     fn new(
         py: Python<'_>,
         event_loop: Bound<'_, PyAny>,
@@ -354,6 +363,8 @@ impl Server {
         on_error: Py<PyAny>,
         limits: &Bound<'_, PyAny>,
         logger: Py<PyAny>,
+        app: Option<Py<PyAny>>,
+        proxies: Option<Py<TrustedProxies>>,
     ) -> PyResult<Self> {
         let asyncio = py.import("asyncio")?;
         let eager = py.version_info() >= (3, 12);
@@ -385,6 +396,8 @@ impl Server {
             create_future: event_loop.getattr("create_future")?.unbind(),
             event_loop: event_loop.unbind(),
             router,
+            app,
+            proxies,
             on_error,
             logger,
             context: context.unbind(),
@@ -486,6 +499,12 @@ impl Server {
             aborted += usize::from(protocol.get().abort_for_shutdown(py)?);
         }
         Ok(aborted)
+    }
+
+    // An app knows its servers, and `on_error` may know the app.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.app)?;
+        visit.call(&self.on_error)
     }
 
     /// The loop's timer has fired.

@@ -25,10 +25,11 @@ impl Protocol {
         let py = slf.py();
         let this = slf.get();
         let route = route.map(|route| route.clone_ref(py));
+        let caller = this.caller(py)?;
         let request = {
             let head = this.server.get().head.borrow(py);
             let length = this.state.borrow(py).core.announced_length();
-            Request::new(&head, octets, length, slf.clone().unbind(), route)
+            Request::new(&head, octets, length, slf, caller, route)
         };
         Py::new(py, request)
     }

@@ -1,9 +1,11 @@
 //! How connections and exchanges end: after the last response, by a disconnect, by a reset, at the shutdown.
 
-use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use std::sync::Arc;
 
-use super::{Cancelled, Protocol};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+
+use super::{Caller, Cancelled, Protocol};
 use crate::http::connection::Receiving;
 use crate::http::deadlines::TimerKind;
 use crate::py::clock;
@@ -207,14 +209,42 @@ impl Protocol {
         }
     }
 
-    /// The peer's address and port.
-    pub(crate) fn peer(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
+    /// Who is at the other end: asked of the transport once.
+    pub(crate) fn caller(&self, py: Python<'_>) -> PyResult<Arc<Caller>> {
+        let known = self.state.borrow(py).caller.clone();
+        if let Some(caller) = known {
+            return Ok(caller);
+        }
         let Some(transport) = self.transport(py) else {
-            return Ok(self.state.borrow(py).peer.clone());
+            return Ok(Arc::default());
+        };
+        let extra_info = pyo3::intern!(py, "get_extra_info");
+        let transport = transport.bind(py);
+        let name = transport.call_method1(extra_info, (pyo3::intern!(py, "peername"),))?;
+        let tls = transport.call_method1(extra_info, (pyo3::intern!(py, "sslcontext"),))?;
+        let is_address = name.is_instance_of::<PyTuple>() && name.len()? >= 2;
+        let caller = Arc::new(Caller {
+            address: if is_address {
+                Some((name.get_item(0)?.extract()?, name.get_item(1)?.extract()?))
+            } else {
+                None
+            },
+            // The name of a unix socket is a path, and empty for nearly every client.
+            unix_socket: name.is_instance_of::<PyString>() || name.is_instance_of::<PyBytes>(),
+            secure: !tls.is_none(),
+        });
+        self.state.borrow(py).caller = Some(caller.clone());
+        Ok(caller)
+    }
+
+    /// The address and port that the client has connected to.
+    pub(crate) fn local_address(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
+        let Some(transport) = self.transport(py) else {
+            return Ok(None);
         };
         let name = transport
             .bind(py)
-            .call_method1("get_extra_info", ("peername",))?;
+            .call_method1("get_extra_info", ("sockname",))?;
         if name.is_instance_of::<PyTuple>() && name.len()? >= 2 {
             return Ok(Some((
                 name.get_item(0)?.extract()?,

@@ -10,7 +10,9 @@ mod receiving;
 mod sending;
 mod timing;
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -99,8 +101,8 @@ struct State {
     /// `chunk_timeout` and `complete_timeout` of the latest stream, in milliseconds.
     stream_timeouts: (u64, u64),
     key: Option<u32>,
-    /// Who the peer was, for a handler that outlives the connection.
-    peer: Option<(String, u16)>,
+    /// Who is at the other end, once somebody has asked. Outlives the connection.
+    caller: Option<Arc<Caller>>,
     /// The peer has sent its last byte.
     eof: bool,
     /// The peer has been silent for so long after its last byte that it counts as gone.
@@ -119,6 +121,24 @@ struct State {
 pub(crate) struct Protocol {
     pub(crate) server: Py<Server>,
     state: GilCell<State>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Caller {
+    /// Address and port; `None` on a unix socket.
+    pub(crate) address: Option<(String, u16)>,
+    pub(crate) unix_socket: bool,
+    /// The connection is encrypted.
+    pub(crate) secure: bool,
+}
+
+impl Caller {
+    /// The address, without the zone that a link-local one has (`fe80::1%eth0`).
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        let (address, _) = self.address.as_ref()?;
+        address.split('%').next()?.parse().ok()
+    }
 }
 
 /// What a route's timeouts are called in the log.
@@ -165,7 +185,7 @@ impl Protocol {
                 response_timeout: DEFAULT_TIMEOUT,
                 stream_timeouts: (0, 0),
                 key: None,
-                peer: None,
+                caller: None,
                 eof: false,
                 gone: false,
                 forgiven: 0,
@@ -332,17 +352,14 @@ impl Protocol {
         Self::guarded(slf, || {
             let py = slf.py();
             let this = slf.get();
-            let peer = if this.state.borrow(py).current.is_some() {
-                this.peer(py)?
-            } else {
-                None
-            };
+            if this.state.borrow(py).current.is_some() {
+                this.caller(py)?;
+            }
             let (transport, write, drain) = {
                 let mut state = this.state.borrow(py);
                 state.core.close();
                 state.closing = true;
                 state.fd = None;
-                state.peer = peer;
                 state.pending = Vec::new();
                 state.pace = None;
                 state.chunks.clear();

@@ -371,10 +371,11 @@ impl Protocol {
                 seconds.map_or_else(String::new, |seconds| format!(" ({seconds} s)")),
             )
         };
-        let client = match self.peer(py) {
-            Ok(Some((host, port))) => format!("{host}:{port}"),
-            Ok(None) | Err(_) => "-".to_owned(),
-        };
+        let caller = self.caller(py).unwrap_or_default();
+        let client = caller
+            .address
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |(host, port)| format!("{host}:{port}"));
         format!(
             "{}{seconds}: route {route}, {request}, client {client}: {what}",
             timeout_name(kind)
