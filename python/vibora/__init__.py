@@ -28,6 +28,7 @@ from vibora.exceptions import (
     ViboraError,
     abort,
 )
+from vibora.files import FileResponse
 from vibora.headers import Headers
 from vibora.limits import RouteLimits, ServerLimits
 from vibora.request import Request
@@ -47,6 +48,7 @@ __all__ = [
     "Conflict",
     "ContentTooLarge",
     "Cookie",
+    "FileResponse",
     "Forbidden",
     "HTTPError",
     "Headers",

@@ -11,12 +11,15 @@
     │   ├── Unauthorized             401
     │   ├── Forbidden                403
     │   ├── NotFound                 404
+    │   │   └── StaticNotFound       no such file, of a `StaticHandler`
     │   ├── MethodNotAllowed         405, with `Allow`
     │   ├── RequestTimeout           408
     │   ├── Conflict                 409
+    │   ├── PreconditionFailed       412
     │   ├── ContentTooLarge          413
     │   ├── URITooLong               414
     │   ├── UnsupportedMediaType     415
+    │   ├── RangeNotSatisfiable      416
     │   ├── ExpectationFailed        417
     │   ├── UnprocessableContent     422
     │   ├── TooManyRequests          429
@@ -126,6 +129,10 @@ class NotFound(_FixedStatus):
     status_code = 404
 
 
+class StaticNotFound(NotFound):
+    """404: no directory of a `StaticHandler` has such a file, or it may not be shown."""
+
+
 class MethodNotAllowed(HTTPError):
     """405: the target exists, this method does not apply to it (RFC 9110 §15.5.6).
 
@@ -156,6 +163,12 @@ class Conflict(_FixedStatus):
     status_code = 409
 
 
+class PreconditionFailed(_FixedStatus):
+    """412: a precondition of the request, such as `If-Match`, does not hold (RFC 9110 §15.5.13)."""
+
+    status_code = 412
+
+
 class ContentTooLarge(_FixedStatus):
     """413: the content passes `RouteLimits.max_body_size` (RFC 9110 §15.5.14)."""
 
@@ -172,6 +185,12 @@ class UnsupportedMediaType(_FixedStatus):
     """415: the content is in a format that the target does not take (RFC 9110 §15.5.16)."""
 
     status_code = 415
+
+
+class RangeNotSatisfiable(_FixedStatus):
+    """416: the request is for bytes that are not there; `content-range` says how many are (RFC 9110 §15.5.17)."""
+
+    status_code = 416
 
 
 class ExpectationFailed(_FixedStatus):
