@@ -13,6 +13,7 @@ async def home() -> JsonResponse:
 
 from vibora._core import __version__
 from vibora.app import Vibora
+from vibora.cache import Cache, CacheControl, CachedResponse
 from vibora.cookies import Cookie
 from vibora.exceptions import (
     BadRequest,
@@ -40,9 +41,13 @@ from vibora.responses import (
     StreamingResponse,
     TextResponse,
 )
+from vibora.static import StaticHandler
 
 __all__ = [
     "BadRequest",
+    "Cache",
+    "CacheControl",
+    "CachedResponse",
     "ClientDisconnected",
     "ConfigurationError",
     "Conflict",
@@ -61,6 +66,7 @@ __all__ = [
     "Response",
     "RouteLimits",
     "ServerLimits",
+    "StaticHandler",
     "StreamingResponse",
     "TextResponse",
     "Unauthorized",

@@ -59,6 +59,37 @@ def open_regular(path: str, *, follow: bool = True) -> tuple[int, os.stat_result
     raise FileNotFoundError(f"not a regular file: {path!r}")
 
 
+def read_whole(descriptor: int, size: int, path: str) -> list[bytes]:
+    """Return the content of a file, in pieces.
+
+    Args:
+        descriptor: The open file.
+        size: Its bytes.
+        path: What it is called, for messages.
+
+    Raises:
+        OSError: If it cannot be read, or is shorter.
+    """
+    pieces: list[bytes] = []
+    while size:
+        piece = os.read(descriptor, min(size, PIECE))
+        if not piece:
+            raise ended_early(path, size)
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces
+
+
+def ended_early(path: str, missing: int) -> OSError:
+    """Return what is raised when a file has become shorter than it was when it was opened.
+
+    Args:
+        path: What it is called.
+        missing: Bytes that are owed to the client.
+    """
+    return OSError(f"the file ended {missing} bytes early, it was cut while it was sent: {path!r}")
+
+
 class FileContent:
     """Some content, in part from a file, as an async iterator of pieces.
 
@@ -122,9 +153,7 @@ class FileContent:
                     os.lseek(descriptor, first, os.SEEK_SET)
                 piece = os.read(descriptor, min(stop - first, PIECE))
                 if not piece:
-                    raise OSError(
-                        f"the file ended {stop - first} bytes early, it was cut while it was sent: {self._path!r}"
-                    )
+                    raise ended_early(self._path, stop - first)
                 self._at = first + len(piece)
                 if self._at < stop:
                     self._parts.appendleft((self._at, stop))

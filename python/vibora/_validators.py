@@ -6,31 +6,20 @@ ignored, a list of entity tags does not match.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from vibora._core import Headers, Request
+    from vibora._core import Headers
 
 Verdict = Literal["proceed", "not modified", "failed"]
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTH: Final = "|".join(_MONTHS)
-_TIME: Final = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
-# RFC 9110 §5.6.7: "A recipient that parses a timestamp value in an HTTP field MUST accept all three HTTP-date formats."
-_DATES: Final = tuple(
-    re.compile(pattern, re.ASCII)
-    for pattern in (
-        rf"(?:{'|'.join(_DAYS)}), (?P<day>\d\d) (?P<month>{_MONTH}) (?P<year>\d{{4}}) {_TIME} GMT",
-        rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>\d\d)-(?P<month>{_MONTH})-(?P<year>\d\d) {_TIME} GMT",
-        rf"(?:{'|'.join(_DAYS)}) (?P<month>{_MONTH}) (?P<day>[\d ]\d) {_TIME} (?P<year>\d{{4}})",
-    )
-)
-
 # RFC 9110 §8.8.3: `entity-tag = [ weak ] opaque-tag`, `etagc = %x21 / %x23-7E / obs-text`.
-_ENTITY_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\U0010ffff]*"')
+# Said by what it is not, which is much quicker to compile.
+_ENTITY_TAG: Final = re.compile(r'(?:W/)?"[^\x00-\x20"\x7f]*"')
 _SEPARATOR: Final = re.compile(r"[ \t]*,[ \t,]*")
 
 
@@ -50,13 +39,29 @@ def format_date(seconds: float) -> str:
     return f"{_DAYS[date.weekday()]}, {date:%d} {_MONTHS[date.month - 1]} {date.year:04} {date:%H:%M:%S} GMT"
 
 
+@cache
+def _date_patterns() -> list[re.Pattern[str]]:
+    days, months = "|".join(_DAYS), "|".join(_MONTHS)
+    time = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+    # RFC 9110 §5.6.7: "A recipient that parses a timestamp value in an HTTP field MUST accept all three HTTP-date
+    # formats."
+    return [
+        re.compile(pattern, re.ASCII)
+        for pattern in (
+            rf"(?:{days}), (?P<day>\d\d) (?P<month>{months}) (?P<year>\d{{4}}) {time} GMT",
+            rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>\d\d)-(?P<month>{months})-(?P<year>\d\d) {time} GMT",
+            rf"(?:{days}) (?P<month>{months}) (?P<day>[\d ]\d) {time} (?P<year>\d{{4}})",
+        )
+    ]
+
+
 def parse_date(text: str) -> int | None:
     """Return the moment that an HTTP-date in one of its three formats means, in seconds since 1970; None if it is none.
 
     Args:
         text: The value of the field.
     """
-    match = next((match for pattern in _DATES if (match := pattern.fullmatch(text))), None)
+    match = next((match for pattern in _date_patterns() if (match := pattern.fullmatch(text))), None)
     if match is None:
         return None
     year = int(match["year"])
@@ -123,38 +128,26 @@ def matches_weakly(tag: str, other: str) -> bool:
     return tag.removeprefix("W/") == other.removeprefix("W/")
 
 
-@dataclass(frozen=True, slots=True)
 class Conditions:
     """What a request says about the content it wants: its method, its preconditions, its ranges.
 
     Each field is the value of its lines, joined: a date or a range that comes twice is malformed, a list goes on.
+
+    Args:
+        method: The method.
+        headers: The header section.
     """
 
-    method: str
-    if_match: str | None = None
-    if_none_match: str | None = None
-    if_modified_since: str | None = None
-    if_unmodified_since: str | None = None
-    if_range: str | None = None
-    range: str | None = None
+    __slots__ = ("if_match", "if_modified_since", "if_none_match", "if_range", "if_unmodified_since", "method", "range")
 
-    @classmethod
-    def of(cls, request: "Request") -> "Conditions":
-        """Return those of a request.
-
-        Args:
-            request: The request.
-        """
-        headers = request.headers
-        return cls(
-            request.method,
-            joined(headers, "if-match"),
-            joined(headers, "if-none-match"),
-            joined(headers, "if-modified-since"),
-            joined(headers, "if-unmodified-since"),
-            joined(headers, "if-range"),
-            joined(headers, "range"),
-        )
+    def __init__(self, method: str, headers: "Headers") -> None:
+        self.method = method
+        self.if_match = joined(headers, "if-match")
+        self.if_none_match = joined(headers, "if-none-match")
+        self.if_modified_since = joined(headers, "if-modified-since")
+        self.if_unmodified_since = joined(headers, "if-unmodified-since")
+        self.if_range = joined(headers, "if-range")
+        self.range = joined(headers, "range")
 
     def judge(self, etag: str | None, modified: int | None) -> Verdict:
         """Evaluate the preconditions, in the order of RFC 9110 §13.2.2.

@@ -3,7 +3,6 @@
 import math
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from vibora._core import Headers, Response, StreamingResponse
@@ -105,7 +104,7 @@ class FileResponse(Response):
         """
         from vibora._reading import in_thread  # noqa: PLC0415  it imports asyncio
 
-        conditions = Conditions.of(request)
+        conditions = Conditions(request.method, request.headers)
         return await in_thread(lambda: self._answer(conditions))
 
     def _answer(self, conditions: Conditions) -> Response:
@@ -145,21 +144,25 @@ def check_seconds(name: str, value: float | None) -> None:
 # --- from a source to a response --------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
 class FileSource:
     """A regular file, and where its content comes from: a descriptor, or a copy in memory.
 
-    Attributes:
+    Args:
         path: What it is called.
         status: What is known of it.
         descriptor: The open file, which whoever has the source must close; None where there is a copy.
         copy: The content, in pieces.
     """
 
-    path: str
-    status: os.stat_result
-    descriptor: int | None = None
-    copy: list[bytes] | None = None
+    __slots__ = ("copy", "descriptor", "path", "status")
+
+    def __init__(
+        self, path: str, status: os.stat_result, descriptor: int | None = None, copy: list[bytes] | None = None
+    ) -> None:
+        self.path = path
+        self.status = status
+        self.descriptor = descriptor
+        self.copy = copy
 
     def entity_tag(self, now: float) -> str:
         """Return an entity tag that changes whenever the file does.

@@ -8,8 +8,12 @@ from vibora._core import (
     StreamingResponse,
     TextResponse,
 )
+from vibora.cache import CachedResponse
+from vibora.files import FileResponse
 
 __all__ = [
+    "CachedResponse",
+    "FileResponse",
     "HtmlResponse",
     "JsonResponse",
     "RedirectResponse",
