@@ -226,15 +226,7 @@ class TestNeverKept:
 
     def test_a_file(self, serve: Serve) -> None:
         handler, cache = Counter(lambda _: FileResponse(__file__)), Cache()
-
-        async def resolved(request: Request) -> Response:
-            response = await cache(request, handler)
-            assert isinstance(response, FileResponse)
-            return await response.resolve(request)
-
-        app = Vibora()
-        app.add_route("/", resolved)
-        with serve(app).connect() as peer:
+        with serving(serve, cache, handler).connect() as peer:
             assert b"test_a_file" in peer.ask().content
             assert b"test_a_file" in peer.ask().content
         assert handler.calls == 2
@@ -478,12 +470,12 @@ class TestCachedResponse:
         bare = CachedResponse(b"bare", headers={"content-type": "text/x"}, etag=False)
 
         @app.get("/")
-        async def home(request: Request) -> Response:
-            return await robots.resolve(request)
+        async def home() -> Response:
+            return robots
 
         @app.get("/gone")
-        async def old(request: Request) -> Response:
-            return await gone.resolve(request)
+        async def old() -> Response:
+            return gone
 
         @app.get("/bare")
         async def plain(request: Request) -> Response:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from conftest import Answer, Serve, Served
 from hostile import Cost, connect, has_no_connections, message, read_until_reset, seconds_to_reset, wait_until
-from vibora import FileResponse, Request, Response, Vibora
+from vibora import FileResponse, Response, Vibora
 from vibora._media_types import media_type
 from vibora._ranges import MAX_RANGES, select_ranges
 from vibora._validators import format_date, parse_date
@@ -46,8 +46,8 @@ def serving(serve: Serve, path: "str | os.PathLike[str]", **options: Any) -> Ser
     """Serve a file at every path."""
     app = Vibora()
 
-    async def show(request: Request) -> Response:
-        return await FileResponse(path, **options).resolve(request)
+    async def show() -> Response:
+        return FileResponse(path, **options)
 
     app.add_route("/<*path>", show, methods=["GET", "POST"])
     return serve(app)
@@ -574,8 +574,8 @@ from vibora import FileResponse, Vibora
 app = Vibora()
 
 @app.get("/")
-async def large(request):
-    return await FileResponse({str(path)!r}).resolve(request)
+async def large():
+    return FileResponse({str(path)!r})
 
 app.run(port=0)
 """
@@ -664,8 +664,8 @@ app.run(port=0)
         app = Vibora()
 
         @app.get("/file")
-        async def show(request: Request) -> Response:
-            return await FileResponse(file).resolve(request)
+        async def show() -> Response:
+            return FileResponse(file)
 
         @app.get("/")
         async def quick() -> Response:

@@ -485,8 +485,8 @@ class RedirectResponse(Response):
 class DeferredResponse(Response):
     """A response that depends on the request: what a handler returns when only the engine knows both.
 
-    A subclass defines `resolve`. It runs in the exchange's task, before anything is sent, and what it returns is sent in
-    its place.
+    A subclass defines `resolve`. It runs in the exchange's task, before anything is sent, and what it returns is sent
+    in its place.
 
     Args:
         status_code: 200 to 599.

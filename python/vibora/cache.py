@@ -15,10 +15,19 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from vibora._core import Headers, HtmlResponse, JsonResponse, RedirectResponse, Request, Response, StreamingResponse
+from vibora._core import (
+    DeferredResponse,
+    Headers,
+    HtmlResponse,
+    JsonResponse,
+    RedirectResponse,
+    Request,
+    Response,
+    StreamingResponse,
+)
 from vibora._validators import Conditions, joined, parse_date
 from vibora.exceptions import ConfigurationError, PreconditionFailed
-from vibora.files import FileResponse, without_content
+from vibora.files import without_content
 
 if TYPE_CHECKING:
     import asyncio
@@ -83,7 +92,7 @@ class CacheControl:
         return ", ".join(directives)
 
 
-class CachedResponse(Response):
+class CachedResponse(DeferredResponse):
     r"""A response that is made once, when the app is written, and sent as often as it is returned.
 
     ```python
@@ -268,7 +277,7 @@ def is_cacheable_response(response: Response) -> bool:
 
 
 #: Streams are sent once; the others are made anew for each request anyway.
-_NEVER_KEPT: Final = (StreamingResponse, CachedResponse, FileResponse)
+_NEVER_KEPT: Final = (StreamingResponse, DeferredResponse)
 
 
 def _members(headers: Headers, name: str) -> list[str]:

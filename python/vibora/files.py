@@ -5,7 +5,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from vibora._core import Headers, Response, StreamingResponse
+from vibora._core import DeferredResponse, Headers, Response, StreamingResponse
 from vibora._media_types import media_type
 from vibora._ranges import Span, content_range, multipart, select_ranges
 from vibora._validators import Conditions, format_date, is_entity_tag, parse_date
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FileResponse"]
 
 
-class FileResponse(Response):
+class FileResponse(DeferredResponse):
     """A file.
 
     ```python

@@ -1,6 +1,7 @@
 """What a handler returns."""
 
 from vibora._core import (
+    DeferredResponse,
     HtmlResponse,
     JsonResponse,
     RedirectResponse,
@@ -13,6 +14,7 @@ from vibora.files import FileResponse
 
 __all__ = [
     "CachedResponse",
+    "DeferredResponse",
     "FileResponse",
     "HtmlResponse",
     "JsonResponse",
