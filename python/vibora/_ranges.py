@@ -102,7 +102,7 @@ def multipart(spans: list[Span], size: int, content_type: str, boundary: str) ->
     for number, span in enumerate(spans):
         fields = f"Content-Type: {content_type}\r\nContent-Range: {content_range(span, size)}\r\n\r\n"
         start = "\r\n" if number else ""
-        parts.append(f"{start}--{boundary}\r\n{fields}".encode("latin-1"))
+        parts.append(f"{start}--{boundary}\r\n{fields}".encode())
         parts.append(span)
-    parts.append(f"\r\n--{boundary}--\r\n".encode("latin-1"))
+    parts.append(f"\r\n--{boundary}--\r\n".encode())
     return parts

@@ -198,12 +198,12 @@ class CacheEngine:
     """
 
     def key(self, request: Request) -> Hashable:
-        """Return what tells a request from those that may get another response: method, host, path and query.
+        """Return what tells a request from those that may get another response: method, scheme, host, path and query.
 
         Args:
             request: The request.
         """
-        return request.method, request.host, request.raw_path, request.query_string
+        return request.method, request.scheme, request.host, request.raw_path, request.query_string
 
     def get(self, request: Request) -> "Response | Awaitable[Response | None] | None":
         """Return a response for the request, one that nobody else has; None if there is none.
@@ -324,10 +324,10 @@ class Cache(CacheEngine):
     async def prices() -> Response: ...
     ```
 
-    A response is kept under the method, the host, the path and the query of its request, and the fields of the request
-    that its `Vary` names. Of several requests that miss at the same time one runs the handler, and the others wait for
-    what it answers. A hit has an `Age` field, and a client that has the content already is told so (304) where the
-    response has an `ETag` or a `Last-Modified`. What must not be kept is described for `CacheEngine`.
+    A response is kept under the method, the scheme, the host, the path and the query of its request, and the fields of
+    the request that its `Vary` names. Of several requests that miss at the same time one runs the handler, and the
+    others wait for what it answers. A hit has an `Age` field, and a client that has the content already is told so
+    (304) where the response has an `ETag` or a `Last-Modified`. What must not be kept is described for `CacheEngine`.
 
     Args:
         ttl: Seconds for which a response is used; None for as long as the worker runs.
