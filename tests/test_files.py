@@ -97,11 +97,11 @@ class TestWhole:
             file,
             status_code=404,
             headers={"X-Kept": "yes", "content-length": "5"},
-            cookies={"a": "1"},
+            cookies=["a=1"],
             content_type="text/html",
         ).ask(headers=[("Range", "bytes=0-1"), ("If-None-Match", "*")])
         assert (answer.status, answer.content, answer.get("content-type")) == (404, CONTENT, "text/html")
-        assert (answer.get("x-kept"), answer.get("set-cookie")) == ("yes", "a=1; Path=/")
+        assert (answer.get("x-kept"), answer.get("set-cookie")) == ("yes", "a=1")
         assert (answer.get("etag"), answer.get("last-modified"), answer.get("accept-ranges")) == (None, None, None)
 
     def test_validators_can_be_given_or_left_out(self, serve: Serve, file: Path) -> None:
@@ -648,15 +648,15 @@ app.run(port=0)
 
     def test_a_file_that_grows_is_sent_as_it_was(self, serve: Serve, tmp_path: Path) -> None:
         path = tmp_path / "growing"
-        path.write_bytes(bytes(5_000_000))
+        path.write_bytes(bytes(3_000_000))
         served = serving(serve, path)
         with connect(served, receive_buffer=4096) as peer:
             peer.send(message())
-            assert peer.read_head().get("content-length") == "5000000"
+            assert peer.read_head().get("content-length") == "3000000"
             with path.open("ab") as file:
                 file.write(b"more" * 1000)
-            assert peer.read_exactly(5_000_000) == bytes(5_000_000)
-            assert peer.ask(method="HEAD").get("content-length") == "5004000"
+            assert peer.read_exactly(3_000_000) == bytes(3_000_000)
+            assert peer.ask(method="HEAD").get("content-length") == "3004000"
 
     def test_the_loop_goes_on_while_a_disk_is_slow(
         self, serve: Serve, file: Path, monkeypatch: pytest.MonkeyPatch
