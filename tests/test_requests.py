@@ -5,15 +5,20 @@ import gc
 import json
 import weakref
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vibora import BadRequest, ConfigurationError, JsonResponse, Request, Response, RouteLimits, TextResponse, Vibora
 from vibora.exceptions import StreamAlreadyConsumed
 from vibora.request import URL
 
 if TYPE_CHECKING:
-    from conftest import Serve
+    from collections.abc import Iterator
+
+    from conftest import Peer, Serve
 
 
 def tell(serve: "Serve", target: str, *names: str, **options: Any) -> Any:
@@ -125,6 +130,43 @@ class TestUrl:
             answer = peer.read_answer()
             assert answer.status == 200, served.errors
             assert json.loads(answer.content) == [url, parts]
+
+    @settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        host=st.sampled_from(
+            ["a", "a.example", "xn--caf-dma.example", "127.0.0.1", "[2001:db8::1]", "A_b", "a%41", "a,b"]
+        ),
+        port=st.none() | st.integers(1, 65535),
+        target=st.text(st.sampled_from("abz/.;:@!$&'()*+,=-_~%?"), max_size=20).map(
+            lambda text: text.replace("%", "%41")
+        ),
+    )
+    def test_the_whole_of_it_is_a_url_with_those_parts(
+        self, echo: "Peer", host: str, port: int | None, target: str
+    ) -> None:
+        authority = host if port is None else f"{host}:{port}"
+        echo.send(f"GET /{target} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+        answer = echo.read_answer()
+        assert answer.status == 200
+        whole, path, *parts = json.loads(answer.content)
+        path_of_it, _, query = target.partition("?")
+        assert whole == f"http://{authority.lower()}/{path_of_it}{query and '?'}{query}"
+        read = urlsplit(whole)
+        assert parts == [read.hostname, read.port, read.path, read.query]
+        assert path == unquote(read.path)
+
+    @pytest.fixture
+    def echo(self, serve: "Serve") -> "Iterator[Peer]":
+        app = Vibora()
+
+        @app.get("/<*rest>")
+        async def handler(request: Request) -> Response:
+            url = request.url
+            assert url.path == request.path
+            return JsonResponse([str(url), url.path, url.host, url.port, url.raw_path, url.query])
+
+        with serve(app).connect() as peer:
+            yield peer
 
     def test_of_a_client_that_does_not_say_whom_it_asks(self, serve: "Serve") -> None:
         app = Vibora()

@@ -143,9 +143,9 @@ class Cookie:
             raise ValueError(
                 f"cookie {self.name!r}: same_site must be 'lax', 'strict', 'none' or None, not {self.same_site!r}"
             )
-        for flag in ("secure", "http_only", "partitioned"):
-            if not isinstance(getattr(self, flag), bool):
-                raise TypeError(f"cookie {self.name!r}: {flag} must be a bool, not {getattr(self, flag)!r}")
+        flags: tuple[object, ...] = (self.secure, self.http_only, self.partitioned)
+        if any(flag is not True and flag is not False for flag in flags):
+            raise TypeError(f"cookie {self.name!r}: secure, http_only and partitioned must be bools, not {flags!r}")
         if self.same_site == "none" and not self.secure:
             raise ValueError(f"cookie {self.name!r}: same_site='none' needs secure=True, or browsers drop the cookie")
         if self.partitioned and not self.secure:
@@ -163,6 +163,8 @@ class Cookie:
 
 def _promises(name: str) -> tuple[str, ...]:
     """Return what the prefix of a name demands; nothing where it has none. The longest prefix counts."""
+    if not name.startswith("__"):
+        return ()
     lowered = name[:12].lower()
     found = [prefix for prefix in _PREFIXES if lowered.startswith(prefix)]
     return _PREFIXES[max(found, key=len)] if found else ()
