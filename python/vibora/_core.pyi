@@ -654,6 +654,21 @@ class Router:
             path: The path of a target, as it is sent.
         """
 
+@disjoint_base
+class ManualClock:
+    """A clock that stands still until it is moved: `vibora.testing.TestClock` is one."""
+
+    def __new__(cls) -> Self: ...
+    @property
+    def milliseconds(self) -> int:
+        """How far it has been moved."""
+    def move_to(self, milliseconds: int) -> None:
+        """Move it on.
+
+        Raises:
+            ValueError: If it would go back.
+        """
+
 @final
 class Server:
     """The connections of one worker: makes their protocols, owns their timers.
@@ -667,6 +682,9 @@ class Server:
         logger: Where it logs.
         app: What `Request.app` is.
         proxies: Whose word is taken about the clients; nobody's when None.
+        on_failure: Called with the connection's protocol and each exception that one of its exchanges ends in, before
+            it is known what the app answers to it.
+        clock: The clock of its deadlines; the system's when omitted. Whoever moves it calls `tick`.
     """
 
     def __new__(
@@ -679,6 +697,8 @@ class Server:
         logger: logging.Logger,
         app: Vibora | None = None,
         proxies: TrustedProxies | None = None,
+        on_failure: Callable[[asyncio.Protocol, BaseException], object] | None = None,
+        clock: ManualClock | None = None,
     ) -> Self: ...
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection: the factory that `loop.create_server` takes."""
@@ -702,3 +722,7 @@ class Server:
         """Cancel what runs; return how many exchanges that were."""
     def abort_connections(self) -> int:
         """Reset what is connected; return how many connections that were."""
+    def next_deadline(self) -> int | None:
+        """Return the earliest deadline of all connections, in milliseconds of the clock; None when there is none."""
+    def tick(self) -> None:
+        """See to the deadlines that have passed."""

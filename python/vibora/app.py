@@ -1,7 +1,7 @@
 """The app: its routes, its limits, and the three ways to serve it."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
 
 from vibora import _core
 from vibora.exceptions import ConfigurationError, DuplicateRoute
@@ -10,9 +10,11 @@ from vibora.proxies import TrustedProxies
 from vibora.routing import Handler, OnDisconnect, RouteOptions, compile_route, describe
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
 
     from vibora.server import Server
+    from vibora.testing import TestClient, TestClock
 
 _Handler = TypeVar("_Handler", bound=Handler)
 
@@ -256,16 +258,95 @@ class Vibora:
         Raises:
             CannotListen: If the address is taken, forbidden or not there.
         """
-        from vibora.server import Server  # noqa: PLC0415  as in `run`
         from vibora.sockets import bind  # noqa: PLC0415  as in `run`
 
         if sock is None:
             sockets: Sequence[socket.socket] = bind(host, port, backlog=self.server_limits.backlog)
         else:
             sockets = sock if isinstance(sock, Sequence) else [sock]
-        server = await Server.start(self._router, self.server_limits, sockets, debug=debug, app=self)
+        return await self.start_server(sockets, debug=debug)
+
+    async def start_server(
+        self,
+        sockets: "Sequence[socket.socket]",
+        *,
+        debug: bool = False,
+        clock: "_core.ManualClock | None" = None,
+        on_failure: "Callable[[asyncio.Protocol, BaseException], object] | None" = None,
+    ) -> "Server":
+        """Start serving the app in the running event loop: what `start` and the test clients have in common.
+
+        Args:
+            sockets: Bound sockets to listen on; the server owns them from now on. Without any it serves what
+                `Server.protocol` is given.
+            debug: Show tracebacks to clients.
+            clock: The clock of its deadlines; the system's when omitted.
+            on_failure: Called with the protocol of a connection and the exception in which an exchange of it has ended.
+        """
+        from vibora.server import Server  # noqa: PLC0415  as in `run`
+
+        server = await Server.start(
+            self._router, self.server_limits, sockets, debug=debug, app=self, clock=clock, on_failure=on_failure
+        )
         self._servers = [*(other for other in self._servers if not other.is_stopped), server]
         return server
+
+    def test_client(
+        self,
+        *,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        base_url: str = "http://testserver",
+        follow_redirects: bool = True,
+        raise_server_exceptions: bool = True,
+        client: tuple[str, int] = ("127.0.0.1", 50000),
+        http_version: Literal["HTTP/1.1", "HTTP/1.0"] = "HTTP/1.1",
+        timeout: float | None = 10.0,
+        debug: bool = False,
+        clock: "TestClock | None" = None,
+    ) -> "TestClient":
+        """Return a client for tests: the app behind its real server, in memory. It needs `vibora[testing]`.
+
+        ```python
+        with app.test_client() as client:
+            assert client.get("/").status_code == 200
+        ```
+
+        `with` gives a `vibora.testing.Client`, which is an `httpx.Client`; `async with` an `AsyncClient`.
+
+        Args:
+            headers: Header fields of every request.
+            cookies: Cookies that the client has from the beginning.
+            base_url: What paths are joined to; its host is the `host` of the requests.
+            follow_redirects: Follow redirects, wherever they lead: all of them to this app.
+            raise_server_exceptions: Raise the exception with which a handler or a stream has failed, in place of its
+                500 or of its end.
+            client: The address that the app sees.
+            http_version: The version of the requests.
+            timeout: Seconds of real time that the client waits for the app, before `httpx.ReadTimeout`; None for ever.
+            debug: Show tracebacks to clients.
+            clock: A `vibora.testing.TestClock` for the timeouts of the server; the system's clock when omitted.
+
+        Raises:
+            ImportError: If httpx is not installed.
+        """
+        from vibora.testing._client import Options, TestClient  # noqa: PLC0415  httpx is for tests
+
+        return TestClient(
+            self,
+            Options(
+                headers=headers,
+                cookies=cookies,
+                base_url=base_url,
+                follow_redirects=follow_redirects,
+                raise_server_exceptions=raise_server_exceptions,
+                client=client,
+                http_version=http_version,
+                timeout=timeout,
+                debug=debug,
+                clock=clock,
+            ),
+        )
 
     def shutdown(self) -> None:
         """Ask every server of the app in this process to stop gracefully. Returns at once; any thread may call it."""

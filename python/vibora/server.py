@@ -11,7 +11,7 @@ import contextlib
 import functools
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -46,6 +46,8 @@ class Server:
         *,
         debug: bool = False,
         app: "Vibora | None" = None,
+        clock: _core.ManualClock | None = None,
+        on_failure: Callable[[asyncio.Protocol, BaseException], object] | None = None,
     ) -> None:
         self.sockets: Final = tuple(sockets)
         self._addresses: Final = [address_of(sock) for sock in sockets]  # a closed socket does not tell
@@ -63,6 +65,8 @@ class Server:
             logger=logger,
             app=app,
             proxies=app.trusted_proxies if app else None,
+            on_failure=on_failure,
+            clock=clock,
         )
 
     @classmethod
@@ -74,17 +78,21 @@ class Server:
         *,
         debug: bool = False,
         app: "Vibora | None" = None,
+        clock: _core.ManualClock | None = None,
+        on_failure: Callable[[asyncio.Protocol, BaseException], object] | None = None,
     ) -> Self:
         """Start serving. `Vibora.start` is how apps call it.
 
         Args:
             router: The routes.
             limits: The limits; read once.
-            sockets: Bound sockets; the server owns them from now on.
+            sockets: Bound sockets; the server owns them from now on. Without any it serves what `protocol` is given.
             debug: Show tracebacks to clients.
             app: What `Request.app` is.
+            clock: The clock of its deadlines; the system's when omitted. Whoever moves it calls `tick`.
+            on_failure: Called with the protocol of the connection and each exception that an exchange of it ends in.
         """
-        server = cls(router, limits, sockets, debug=debug, app=app)
+        server = cls(router, limits, sockets, debug=debug, app=app, clock=clock, on_failure=on_failure)
         await server._listen()
         return server
 
@@ -103,17 +111,34 @@ class Server:
     @property
     def host(self) -> str:
         """The address it listens on; of the first socket, where there are several."""
-        return self._addresses[0][0]
+        return self._address()[0]
 
     @property
     def port(self) -> int:
         """The port it listens on: the chosen one, where 0 was asked for."""
-        return self._addresses[0][1]
+        return self._address()[1]
 
     @property
     def url(self) -> str:
         """Where it is reached, such as `http://127.0.0.1:5000`."""
-        return url_of(self._addresses[0])
+        return url_of(self._address())
+
+    def _address(self) -> tuple[str, int]:
+        if not self._addresses:
+            raise RuntimeError("this server listens on no socket")
+        return self._addresses[0]
+
+    def protocol(self) -> asyncio.Protocol:
+        """Return the protocol of one more connection, for a transport that is not one of its sockets'."""
+        return self._core.protocol()
+
+    def next_deadline(self) -> int | None:
+        """Return the earliest deadline of its connections, in milliseconds of its clock; None when there is none."""
+        return self._core.next_deadline()
+
+    def tick(self) -> None:
+        """See to the deadlines that have passed, where its clock is not the system's."""
+        self._core.tick()
 
     @property
     def connections(self) -> int:

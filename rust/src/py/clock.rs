@@ -1,5 +1,56 @@
 //! The only clocks of the core. Coarse ones where the system has them: a few nanoseconds a reading, good to about 4 ms.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+/// Where a server reads the time of its deadlines.
+pub(crate) enum Clock {
+    System,
+    Manual(Py<ManualClock>),
+}
+
+impl Clock {
+    /// Milliseconds since some moment.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        match self {
+            Self::System => imp::monotonic_ms(),
+            Self::Manual(clock) => clock.get().now.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A clock that stands still until it is moved, for tests.
+#[pyclass(frozen, subclass, module = "vibora._core", name = "ManualClock")]
+pub(crate) struct ManualClock {
+    now: AtomicU64,
+}
+
+#[pymethods]
+impl ManualClock {
+    #[new]
+    fn new() -> Self {
+        Self {
+            now: AtomicU64::new(0),
+        }
+    }
+
+    #[getter]
+    fn milliseconds(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn move_to(&self, milliseconds: u64) -> PyResult<()> {
+        if milliseconds < self.milliseconds() {
+            return Err(PyValueError::new_err("a clock does not go back"));
+        }
+        self.now.store(milliseconds, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod imp {
     fn read(clock: libc::clockid_t) -> libc::timespec {
@@ -39,4 +90,4 @@ mod imp {
     }
 }
 
-pub(crate) use imp::{monotonic_ms, unix_seconds};
+pub(crate) use imp::unix_seconds;

@@ -45,6 +45,8 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::clock::ManualClock;
+    #[pymodule_export]
     use super::exchange::Exchange;
     #[pymodule_export]
     use super::headers::Headers;

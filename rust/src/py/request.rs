@@ -179,7 +179,7 @@ impl Request {
         drop(protocol);
     }
 
-    fn protocol(&self, py: Python<'_>) -> Option<Py<Protocol>> {
+    pub(crate) fn protocol(&self, py: Python<'_>) -> Option<Py<Protocol>> {
         self.state
             .borrow(py)
             .protocol

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::cell::GilCell;
-use super::clock;
+use super::clock::{self, Clock, ManualClock};
 use super::errors::exception;
 use super::protocol::Protocol;
 use super::proxies::TrustedProxies;
@@ -72,6 +72,9 @@ pub(crate) struct Server {
     pub(crate) app: Option<Py<PyAny>>,
     pub(crate) proxies: Option<Py<TrustedProxies>>,
     on_error: Py<PyAny>,
+    /// Told of each exception that an exchange ends in, with the connection: for test clients.
+    on_failure: Option<Py<PyAny>>,
+    clock: Clock,
     pub(crate) logger: Py<PyAny>,
     create_future: Py<PyAny>,
     /// What every exchange's context is a copy of.
@@ -118,6 +121,12 @@ impl Server {
         self.create_future.bind(py).call0()
     }
 
+    /// The time of the deadlines, in milliseconds.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
     pub(crate) fn date(&self, py: Python<'_>) -> [u8; 29] {
         *self.date.borrow(py).at(clock::unix_seconds())
     }
@@ -130,9 +139,25 @@ impl Server {
         error: &PyErr,
         route: Option<&Py<super::route::Route>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if self.on_failure.is_some() {
+            let protocol = request.and_then(|request| request.get().protocol(py));
+            if let Some(protocol) = protocol {
+                self.tell_failure(py, &protocol, error);
+            }
+        }
         self.on_error
             .bind(py)
             .call1((request, exception(py, error), route))
+    }
+
+    /// Tells whoever wants to know that an exchange has ended in an exception.
+    pub(crate) fn tell_failure(&self, py: Python<'_>, protocol: &Py<Protocol>, error: &PyErr) {
+        let Some(on_failure) = &self.on_failure else {
+            return;
+        };
+        if let Err(error) = on_failure.bind(py).call1((protocol, exception(py, error))) {
+            error.write_unraisable(py, Some(on_failure.bind(py)));
+        }
     }
 
     /// A copy of the server's context, for one exchange.
@@ -301,6 +326,9 @@ impl Server {
     fn arm(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        if matches!(this.clock, Clock::Manual(_)) {
+            return Ok(()); // whoever moves the clock calls `tick`
+        }
         let (wakeup, old) = {
             let mut timers = this.timers.borrow(py);
             match timers.wheel.next_wakeup() {
@@ -315,8 +343,8 @@ impl Server {
             old.bind(py).call_method0("cancel")?;
         }
         // One millisecond more than the coarse clock may lag, so that the timer does not fire into the past.
-        let delay = (wakeup.saturating_sub(clock::monotonic_ms()) + 5) as f64 / 1000.0;
-        let tick = slf.getattr(pyo3::intern!(py, "_tick"))?;
+        let delay = (wakeup.saturating_sub(this.now()) + 5) as f64 / 1000.0;
+        let tick = slf.getattr(pyo3::intern!(py, "tick"))?;
         let handle = this
             .event_loop
             .bind(py)
@@ -355,7 +383,9 @@ impl Server {
         clippy::too_many_arguments,
         reason = "named ones, where Python calls it"
     )]
-    #[pyo3(signature = (event_loop, router, *, on_error, limits, logger, app=None, proxies=None))]
+    #[pyo3(signature = (
+        event_loop, router, *, on_error, limits, logger, app=None, proxies=None, on_failure=None, clock=None
+    ))]
     fn new(
         py: Python<'_>,
         event_loop: Bound<'_, PyAny>,
@@ -365,7 +395,10 @@ impl Server {
         logger: Py<PyAny>,
         app: Option<Py<PyAny>>,
         proxies: Option<Py<TrustedProxies>>,
+        on_failure: Option<Py<PyAny>>,
+        clock: Option<Py<ManualClock>>,
     ) -> PyResult<Self> {
+        let clock = clock.map_or(Clock::System, Clock::Manual);
         let asyncio = py.import("asyncio")?;
         let eager = py.version_info() >= (3, 12);
         let factory = event_loop.call_method0("get_task_factory")?;
@@ -399,6 +432,7 @@ impl Server {
             app,
             proxies,
             on_error,
+            on_failure,
             logger,
             context: context.unbind(),
             limits: ServerLimits {
@@ -420,13 +454,14 @@ impl Server {
             date: GilCell::new(DateCache::new()),
             out: GilCell::default(),
             timers: GilCell::new(Timers {
-                wheel: TimerWheel::new(clock::monotonic_ms()),
+                wheel: TimerWheel::new(clock.now()),
                 protocols: Vec::new(),
                 handle: None,
                 armed_for: u64::MAX,
                 open: 0,
                 drained: Vec::new(),
             }),
+            clock,
             entered: GilCell::new(false),
             stopping: GilCell::new(false),
             served: GilCell::new(0),
@@ -504,14 +539,15 @@ impl Server {
     // An app knows its servers, and `on_error` may know the app.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.app)?;
-        visit.call(&self.on_error)
+        visit.call(&self.on_error)?;
+        visit.call(&self.on_failure)
     }
 
-    /// The loop's timer has fired.
-    fn _tick(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Sees to the deadlines that have passed: the loop's timer has fired, or a manual clock was moved.
+    fn tick(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let now = clock::monotonic_ms();
+        let now = this.now();
         let due: Vec<Py<Protocol>> = {
             let mut timers = this.timers.borrow(py);
             timers.handle = None;
@@ -533,6 +569,15 @@ impl Server {
             Protocol::timer_fired(protocol.bind(py), now)?;
         }
         Self::arm(slf)
+    }
+
+    /// The earliest deadline of all connections, in milliseconds of the server's clock.
+    fn next_deadline(&self, py: Python<'_>) -> Option<u64> {
+        let timers = self.timers.borrow(py);
+        (0u32..)
+            .zip(&timers.protocols)
+            .filter_map(|(key, _)| timers.wheel.deadline(key))
+            .min()
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {

@@ -58,6 +58,17 @@ pub(crate) fn presence(_fd: i32) -> Presence {
     Presence::Here
 }
 
+/// Whether the peer is still there, where the transport has no socket: it may tell under `peer_presence`, as the one
+/// of `vibora.testing` does.
+pub(crate) fn presence_told(transport: &Bound<'_, PyAny>) -> Presence {
+    let told = transport.call_method1("get_extra_info", ("peer_presence",));
+    match told.and_then(|told| told.extract::<String>()).as_deref() {
+        Ok("gone") => Presence::Gone,
+        Ok("silent") => Presence::Silent,
+        Ok(_) | Err(_) => Presence::Here,
+    }
+}
+
 /// Bytes that the kernel has accepted and the peer's TCP has not acknowledged. Elsewhere than on Linux this is not
 /// known, and what the kernel has accepted counts as consumed.
 #[cfg(target_os = "linux")]

@@ -370,12 +370,11 @@ impl Exchange {
         let request = self.request.as_ref().map_or_else(String::new, |request| {
             format!(": {}", request.get().describe())
         });
-        self.protocol.get().server.get().log(
-            py,
-            "error",
-            &format!("{what}{route}{request}"),
-            error,
-        );
+        let server = self.protocol.get().server.get();
+        server.log(py, "error", &format!("{what}{route}{request}"), error);
+        if let Some(error) = error {
+            server.tell_failure(py, &self.protocol, error);
+        }
     }
 
     // ---- the handler

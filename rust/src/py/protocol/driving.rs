@@ -7,6 +7,7 @@ use pyo3::types::PyString;
 
 use super::{Current, DEFAULT_TIMEOUT, Protocol};
 use crate::http::deadlines::TimerKind;
+use crate::py::context;
 use crate::py::exchange::{Exchange, Outcome};
 use crate::py::headers::type_name;
 use crate::py::request::Request;
@@ -14,7 +15,6 @@ use crate::py::response::{Kind, Response};
 use crate::py::route::{Arguments, Drive, Route};
 use crate::py::slots::awaited;
 use crate::py::suspension::stream_cannot_suspend;
-use crate::py::{clock, context};
 
 impl Protocol {
     pub(super) fn request(
@@ -82,7 +82,7 @@ impl Protocol {
             if !streaming {
                 let timeout = route.map_or(DEFAULT_TIMEOUT, |route| route.get().timeout);
                 if timeout > 0 {
-                    let deadline = clock::monotonic_ms() + timeout;
+                    let deadline = server.now() + timeout;
                     state.deadlines.set(TimerKind::Route, deadline);
                 }
             }

@@ -8,7 +8,6 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 use super::{Caller, Cancelled, Protocol};
 use crate::http::connection::Receiving;
 use crate::http::deadlines::TimerKind;
-use crate::py::clock;
 use crate::py::content::BodyFailure;
 use crate::py::route::OnDisconnect;
 use crate::py::server::{CLEAN_UP, LINGER, WATCH};
@@ -36,7 +35,7 @@ impl Protocol {
             }
             let over = idle && state.core.is_closed() && !state.closing;
             if idle && !state.core.is_closed() {
-                state.await_request(limits);
+                state.await_request(limits, this.server.get().now());
             }
             state.watch_content();
             let behind = state.pending.len() > limits.read_buffer && !state.core.is_closed();
@@ -92,7 +91,7 @@ impl Protocol {
                 let mut state = self.state.borrow(py);
                 state
                     .deadlines
-                    .set(TimerKind::Linger, clock::monotonic_ms() + patience);
+                    .set(TimerKind::Linger, self.server.get().now() + patience);
                 std::mem::take(&mut state.reading_paused)
             };
             if paused {
@@ -141,7 +140,7 @@ impl Protocol {
     pub(crate) fn bound_clean_up(&self, py: Python<'_>) {
         let mut state = self.state.borrow(py);
         if state.deadlines.get(TimerKind::CleanUp).is_none() {
-            let deadline = clock::monotonic_ms() + CLEAN_UP;
+            let deadline = self.server.get().now() + CLEAN_UP;
             state.deadlines.set(TimerKind::CleanUp, deadline);
         }
     }
@@ -262,7 +261,7 @@ impl Protocol {
             let mut state = self.state.borrow(py);
             state
                 .deadlines
-                .set(TimerKind::KeepAlive, clock::monotonic_ms() + again);
+                .set(TimerKind::KeepAlive, self.server.get().now() + again);
             return Ok(());
         }
         {

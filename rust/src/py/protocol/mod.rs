@@ -25,7 +25,7 @@ use crate::py::exchange::Exchange;
 use crate::py::request::Request;
 use crate::py::route::Route;
 use crate::py::server::{HALF_CLOSE, Server, settle};
-use crate::py::{clock, socket};
+use crate::py::socket;
 
 pub(crate) use driving::{exit_request, not_a_response};
 
@@ -267,10 +267,9 @@ impl Protocol {
                 state.write = Some(write);
                 state.key = Some(key);
                 if server.limits.head_timeout > 0 {
-                    state.deadlines.set(
-                        TimerKind::Head,
-                        clock::monotonic_ms() + server.limits.head_timeout,
-                    );
+                    state
+                        .deadlines
+                        .set(TimerKind::Head, server.now() + server.limits.head_timeout);
                 }
             }
             if stopping {
@@ -329,7 +328,7 @@ impl Protocol {
                 };
                 let waiting = !cut && (!idle || !state.pending.is_empty());
                 if waiting {
-                    let deadline = clock::monotonic_ms() + HALF_CLOSE;
+                    let deadline = this.server.get().now() + HALF_CLOSE;
                     state.deadlines.set(TimerKind::HalfClose, deadline);
                 }
                 (cut, waiting)

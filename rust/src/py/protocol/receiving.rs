@@ -10,7 +10,6 @@ use crate::http::connection::{Event, Receiving};
 use crate::http::deadlines::{TimerKind, UploadPace};
 use crate::http::target;
 use crate::http::target::TargetForm;
-use crate::py::clock;
 use crate::py::content::BodyFailure;
 use crate::py::errors::vibora_error;
 use crate::py::exchange::Exchange;
@@ -304,7 +303,7 @@ impl Protocol {
         if !state.core.expects_content() {
             return;
         }
-        let now = clock::monotonic_ms();
+        let now = self.server.get().now();
         let mut pace = UploadPace::new(now, route.body_timeout, route.min_body_rate);
         pace.pause(now);
         state.pace = Some(pace);
@@ -324,12 +323,12 @@ impl Protocol {
             if !request.get().is_satisfied(py) {
                 // Somebody collects the whole content, and this was not its end.
                 if let Some(pace) = &mut self.state.borrow(py).pace {
-                    pace.progress(clock::monotonic_ms());
+                    pace.progress(self.server.get().now());
                 }
                 return Ok(());
             }
             if let Some(pace) = &mut self.state.borrow(py).pace {
-                pace.pause(clock::monotonic_ms());
+                pace.pause(self.server.get().now());
             }
             return request.get().wake(py);
         }
@@ -346,7 +345,7 @@ impl Protocol {
             let mut state = self.state.borrow(py);
             state.core.send_continue(&mut server.out.borrow(py));
             if let Some(pace) = &mut state.pace {
-                pace.resume(clock::monotonic_ms());
+                pace.resume(server.now());
             }
             state.watch_content();
             state.busy
@@ -371,7 +370,7 @@ impl Protocol {
                 return Ok(());
             }
             state.reading_paused = true;
-            let deadline = clock::monotonic_ms() + PRESENCE;
+            let deadline = self.server.get().now() + PRESENCE;
             state.deadlines.set(TimerKind::Presence, deadline);
             state
                 .transport

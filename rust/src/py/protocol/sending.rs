@@ -14,7 +14,7 @@ use crate::py::request::Request;
 use crate::py::response::{Fields, Kind, Response};
 use crate::py::route::Route;
 use crate::py::slots::awaitable_iterator;
-use crate::py::{clock, socket};
+use crate::py::socket;
 
 impl Protocol {
     /// Answers a request that has no `Request` object yet with an error.
@@ -232,7 +232,7 @@ impl Protocol {
         if timeout == 0 {
             return;
         }
-        let now = clock::monotonic_ms();
+        let now = self.server.get().now();
         // Since the head, where a deadline says when that was.
         let deadline = state
             .deadlines
@@ -321,7 +321,7 @@ impl Protocol {
             state.stream_timeouts = (chunk_timeout, complete_timeout);
             state.large = true;
             if complete_timeout > 0 {
-                let deadline = clock::monotonic_ms() + complete_timeout;
+                let deadline = self.server.get().now() + complete_timeout;
                 state.deadlines.set(TimerKind::Complete, deadline);
                 state.complete_end = u64::MAX;
             }
@@ -346,7 +346,7 @@ impl Protocol {
         let written = state.written;
         state
             .chunks
-            .push(written, clock::monotonic_ms() + chunk_timeout);
+            .push(written, self.server.get().now() + chunk_timeout);
         if state.deadlines.get(TimerKind::Chunk).is_none() {
             if let Some(deadline) = state.chunks.deadline() {
                 state.deadlines.set(TimerKind::Chunk, deadline);

@@ -5,7 +5,6 @@ use pyo3::prelude::*;
 use super::{Cancelled, Protocol, State, timeout_name};
 use crate::http::connection::{Receiving, Sending};
 use crate::http::deadlines::TimerKind;
-use crate::py::clock;
 use crate::py::content::BodyFailure;
 use crate::py::errors::vibora_error;
 use crate::py::server::{CLEAN_UP, HALF_CLOSE, LINGER, PRESENCE, Server, ServerLimits};
@@ -60,8 +59,7 @@ impl State {
     }
 
     /// No exchange runs: sets by when the next request has to begin, or to be complete.
-    pub(super) fn await_request(&mut self, limits: &ServerLimits) {
-        let now = clock::monotonic_ms();
+    pub(super) fn await_request(&mut self, limits: &ServerLimits, now: u64) {
         let (kind, other, timeout) =
             if self.core.receiving() == Receiving::Head && self.pending.is_empty() {
                 (
@@ -261,7 +259,11 @@ impl Protocol {
 
     /// The loop does not tell of a peer that leaves while it is not read: asks the system, every now and then.
     fn look_for_peer(&self, py: Python<'_>, now: u64) {
-        let presence = self.descriptor(py).map_or(Presence::Here, socket::presence);
+        let presence = match (self.descriptor(py), self.transport(py)) {
+            (Some(fd), _) => socket::presence(fd),
+            (None, Some(transport)) => socket::presence_told(transport.bind(py)),
+            (None, None) => Presence::Here,
+        };
         if presence == Presence::Gone {
             return self.abort(py);
         }
