@@ -51,6 +51,7 @@ def test_what_is_exported_is_ours_and_documented(name: str) -> None:
         ),
         ("vibora.server", ["Server"]),
         ("vibora.static", ["StaticHandler"]),
+        ("vibora.testing", ["AsyncClient", "AsyncConnection", "Client", "Connection", "TestClient", "TestClock"]),
     ],
 )
 def test_import_paths(path: str, names: list[str]) -> None:
@@ -97,7 +98,7 @@ class TestImport:
     def test_leaves_out_what_is_slow_and_not_needed_yet(self) -> None:
         loaded = self.look()["modules"]
         assert isinstance(loaded, list)
-        slow = {"argparse", "asyncio", "http", "multiprocessing", "pathlib", "socket", "ssl", "uuid", "uvloop"}
+        slow = {"argparse", "asyncio", "http", "httpx", "multiprocessing", "pathlib", "socket", "ssl", "uuid", "uvloop"}
         assert slow.isdisjoint(loaded)
 
     def test_is_quick(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
