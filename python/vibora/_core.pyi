@@ -6,6 +6,7 @@ Private. What apps use is exported by `vibora` and its public modules.
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias, Unpack, final, overload
 
@@ -570,14 +571,15 @@ class Route:
 
     Args:
         handler: What answers.
-        pattern: The path, with `<name>` for a segment and `<*name>` for the rest.
+        pattern: The path, with `<name>` for a segment and `<*name>` for the rest; with an expression, its text.
         methods: The methods it answers.
         name: Its name.
         drive: How it is run: `"direct"`, a coroutine function that has no suspension point; `"task"`, another one, or
             what returns an awaitable; `"thread"`, a function in the thread pool; `"inline"`, a function on the loop.
         arguments: What it is called with, in order: kind, value, and the name where it is passed by keyword. Kinds:
-            `("request", None, …)`; `("parameter", (index, converter), …)` with one of the converters `"str"`, `"int"`,
-            `"float"`, `"bool"`, `"uuid"` and `"date"`; `("constant", value, …)`.
+            `("request", None, …)`; `("parameter", (index, converter, *default), …)` with one of the converters `"str"`,
+            `"int"`, `"float"`, `"bool"`, `"uuid"` and `"date"`, and what stands for a group that takes no part in a
+            match, None when omitted; `("constant", value, …)`.
         parameters: The names of the parameters in the pattern, in order.
         max_body_size: Bytes; 0 is off.
         timeout: Seconds; 0 is off.
@@ -585,6 +587,10 @@ class Route:
         min_body_rate: Bytes per second; 0 is off.
         on_disconnect: What becomes of the handler when the client goes away: `"auto"` cancels it for safe methods
             (RFC 9110 §9.2.1) and lets it finish for others.
+        expression: What matches the path in place of the pattern.
+        hosts: The hosts it answers for: names, `*.` before a name for all names below, and expressions for names
+            without port and in lower case. All hosts when there are none.
+        strategy: What the path with or without the slash at its end is: another one, a redirect, or the same.
     """
 
     def __new__(
@@ -602,13 +608,28 @@ class Route:
         body_timeout: float,
         min_body_rate: int,
         on_disconnect: Literal["cancel", "finish", "auto"],
+        expression: re.Pattern[str] | None = None,
+        hosts: Sequence[str | re.Pattern[str]] = [],
+        strategy: Literal["strict", "redirect", "clone"] = "strict",
     ) -> Self: ...
     @property
     def handler(self) -> Callable[..., Any]:
         """What answers."""
     @property
     def pattern(self) -> str:
-        """The path, as it was registered."""
+        """The path, as it was registered; of an expression, its text."""
+    @property
+    def expression(self) -> re.Pattern[str] | None:
+        """What matches the path in place of the pattern."""
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the parameters in the path, in order."""
+    @property
+    def hosts(self) -> list[str | re.Pattern[str]]:
+        """The hosts it answers for; none: all."""
+    @property
+    def strategy(self) -> Literal["strict", "redirect", "clone"]:
+        """What the path with or without the slash at its end is."""
     @property
     def methods(self) -> list[str]:
         """The methods it answers, as they were registered: without the automatic HEAD and OPTIONS."""
@@ -618,6 +639,13 @@ class Route:
     @property
     def max_body_size(self) -> int:
         """Bytes of content that a request may carry."""
+    def accepts(self, parameter: str, text: str) -> bool:
+        """Return whether a path parameter takes a text for its value: whether the handler's type can be made of it.
+
+        Args:
+            parameter: The parameter.
+            text: The text, decoded.
+        """
 
 class RouteConflict(ValueError):
     """Two routes answer the same requests.
@@ -643,15 +671,16 @@ class Router:
             route: The route.
 
         Raises:
-            RouteConflict: If a route answers the same method and paths.
+            RouteConflict: If a route answers the same method and paths, for the same host.
             ValueError: If the pattern is malformed.
         """
-    def lookup(self, method: str, path: str) -> Route | None:
+    def lookup(self, method: str, path: str, host: str = "") -> Route | None:
         """Return the route that answers, or None.
 
         Args:
             method: The method.
             path: The path of a target, as it is sent.
+            host: The host that the request is for, with or without port.
         """
 
 @disjoint_base

@@ -1,4 +1,4 @@
-//! From a method and a path to a route.
+//! From a method, a host and a path to a route.
 //!
 //! A pattern is plain text with parameters: `/users/<id>` and `/img-<id>.png` match one segment or a part of it, never
 //! empty, never over a `/`; `<*path>` at the end matches the rest, also an empty one.
@@ -14,19 +14,41 @@
 //! Patterns without a parameter are found by a hash of the whole path, the others in a tree of segments. Both compare
 //! bytes: a path that is not UTF-8 matches like any other, and its parameters are the client's bytes.
 //!
-//! Not here: decoding ([`target`](crate::http::target)), `OPTIONS *`, trailing slashes.
+//! # Hosts and expressions
+//!
+//! A route may be bound to hosts. Those of the request's host come first: of its name, then of the names that it is
+//! below (`*.example.com`, the longest first), then of expressions in the order in which they came; routes without hosts
+//! come last. In each of these groups the patterns come before the expressions for paths, which are tried in the order in
+//! which they came.
+//!
+//! What an expression matches is known to whoever looks up: an expression is a number here, and a question. Where no
+//! route has either, nobody is asked and the host is not looked at.
+//!
+//! # The slash at the end
+//!
+//! A [`Strategy`] says what `/a/` is to the route of `/a`, and `/a` to that of `/a/`: nothing, the same, or a redirect. It
+//! is as if the other spelling were registered too, except that a route which has it for its own comes first.
+//!
+//! Not here: decoding ([`target`](crate::http::target)), `OPTIONS *`.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Deref;
 
 use smallvec::SmallVec;
 
 use crate::http::grammar::is_token;
-use pattern::{Segment, between, is_ambiguous, literal_path, parse};
+use hosts::{Hosts, Key, name_of};
+use pattern::{Segment, other_spelling_of, parse};
+use tree::{Entry, GET, HEAD, Leaf, Methods, Search, Spelling, Tree};
 
+pub use hosts::Host;
+pub use location::other_spelling;
+
+mod hosts;
+mod location;
 mod pattern;
+mod tree;
 
 /// Why a route was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +87,43 @@ impl fmt::Display for RouteError {
 
 impl std::error::Error for RouteError {}
 
-/// The answer to a method and a path.
+/// What a route matches paths with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern<'a> {
+    /// Text with parameters.
+    Text(&'a str),
+    /// An expression that the whole path matches; whoever looks up says whether it does.
+    Expression(usize),
+}
+
+/// What a pattern's other spelling, with or without the slash at its end, is to its route.
+///
+/// The path `/`, rests (which have the slash in them) and expressions have no other spelling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Another path.
+    #[default]
+    Strict,
+    /// A path that redirects to the pattern's own spelling.
+    Redirect,
+    /// The same.
+    Clone,
+}
+
+/// What a route answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope<'a> {
+    /// The paths.
+    pub pattern: Pattern<'a>,
+    /// The methods, which are case-sensitive (RFC 9110 §9.1).
+    pub methods: &'a [&'a str],
+    /// The hosts; all of them when there are none.
+    pub hosts: &'a [Host<'a>],
+    /// Whether the slash at the end counts.
+    pub strategy: Strategy,
+}
+
+/// The answer to a method, a host and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup<'r, 'p> {
     /// A route handles it. HEAD is handled by the route for GET when there is none of its own (RFC 9110 §9.3.2).
@@ -74,6 +132,16 @@ pub enum Lookup<'r, 'p> {
         route: usize,
         /// The path's parameters.
         parameters: Parameters<'p>,
+    },
+    /// A route handles it whose expression matches: the last one that was asked about. Else as `Found`.
+    Matched {
+        /// The route's id.
+        route: usize,
+    },
+    /// A route handles it under the path's [other spelling](other_spelling).
+    Redirect {
+        /// The route's id.
+        route: usize,
     },
     /// OPTIONS for a path without a handler for it (RFC 9110 §9.3.7).
     Options {
@@ -120,70 +188,100 @@ impl<'p> Deref for Parameters<'p> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Router {
-    literals: HashMap<Box<[u8]>, Leaf, BuildHasherDefault<PathHasher>>,
-    /// The longest path in `literals`: nothing longer is hashed.
-    longest_literal: usize,
-    /// The tree of the patterns with parameters; the first node stands after the path's leading `/`.
-    nodes: Vec<Node>,
-    /// The patterns that have text next to a parameter, the only ones that can be ambiguous.
-    affixed: Vec<(Vec<Segment>, usize)>,
+    /// The routes without hosts.
+    anywhere: Group,
+    hosts: Hosts<Group>,
+    /// Some route has a host or an expression.
+    is_conditional: bool,
     methods: Vec<Box<str>>,
     /// The value of `allow` for each set of methods that patterns have, alone or together.
     allow: HashMap<Methods, Box<str>>,
 }
 
-/// A set of methods: bit `n` is the `n`th of [`Router::methods`].
-type Methods = u64;
+/// The routes of one host, or of none.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    tree: Tree,
+    /// In the order in which they came.
+    expressions: Vec<(usize, Leaf)>,
+}
+
+impl Group {
+    fn expression(&self, expression: usize) -> Option<&Leaf> {
+        self.expressions
+            .iter()
+            .find(|(other, _)| *other == expression)
+            .map(|(_, leaf)| leaf)
+    }
+
+    fn insert_expression(&mut self, expression: usize) -> &mut Leaf {
+        let place = self
+            .expressions
+            .iter()
+            .position(|(other, _)| *other == expression)
+            .unwrap_or_else(|| {
+                self.expressions.push((expression, Leaf::default()));
+                self.expressions.len() - 1
+            });
+        &mut self.expressions[place].1
+    }
+
+    /// The route of a path in this group, and whether it is an expression that matched.
+    fn search<'r, 'p>(
+        &'r self,
+        path: &'p [u8],
+        search: &mut Search<'r, 'p>,
+        matches: &mut dyn FnMut(usize, &[u8]) -> bool,
+    ) -> Option<(Entry, bool)> {
+        if let Some(entry) = self.tree.search(path, search) {
+            return Some((entry, false));
+        }
+        for (expression, leaf) in &self.expressions {
+            if matches(*expression, path) {
+                if let Some(entry) = search.visit(leaf) {
+                    return Some((entry, true));
+                }
+            }
+        }
+        None
+    }
+}
 
 /// The first of [`Router::methods`], so that their numbers need no search.
 const COMMON: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
-const GET: u8 = 0;
-const HEAD: u8 = 1;
 
 /// How many combinations of method sets have their `allow` ready. The nine common methods make at most 512.
 const MAX_ALLOW: usize = 4096;
 
-/// What a pattern leads to.
-#[derive(Clone, Debug, Default)]
-struct Leaf {
-    /// Method numbers and routes.
-    routes: SmallVec<[(u8, usize); 2]>,
-    methods: Methods,
-}
-
-/// A place between two segments of patterns.
-#[derive(Clone, Debug, Default)]
-struct Node {
-    /// In the order of their hashes.
-    literals: Vec<Literal>,
-    /// The most text first.
-    affixes: Vec<Affix>,
-    parameter: Option<usize>,
-    /// `<*rest>` in this place.
-    rest: Leaf,
-    /// Patterns that end in this place.
-    leaf: Leaf,
-}
-
-/// A segment of text, and the node after it.
-#[derive(Clone, Debug)]
-struct Literal {
-    hash: u64,
-    text: Box<[u8]>,
-    child: usize,
-}
-
-/// Text on one or both sides of a parameter, and the node after it.
-#[derive(Clone, Debug)]
-struct Affix {
-    prefix: Box<[u8]>,
-    suffix: Box<[u8]>,
-    child: usize,
-}
-
 impl Default for Router {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What a [`Pattern`] is kept as.
+enum Place {
+    Segments {
+        own: Vec<Segment>,
+        other: Option<(Vec<Segment>, Spelling)>,
+    },
+    Expression(usize),
+}
+
+impl Place {
+    fn new(pattern: Pattern<'_>, strategy: Strategy) -> Result<Self, RouteError> {
+        let text = match pattern {
+            Pattern::Text(text) => text,
+            Pattern::Expression(expression) => return Ok(Self::Expression(expression)),
+        };
+        let (own, _) = parse(text)?;
+        let spelling = match strategy {
+            Strategy::Strict => None,
+            Strategy::Redirect => Some(Spelling::Redirect),
+            Strategy::Clone => Some(Spelling::Clone),
+        };
+        let other = spelling.and_then(|spelling| Some((other_spelling_of(&own)?, spelling)));
+        Ok(Self::Segments { own, other })
     }
 }
 
@@ -192,46 +290,112 @@ impl Router {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            literals: HashMap::default(),
-            longest_literal: 0,
-            nodes: vec![Node::default()],
-            affixed: Vec::new(),
+            anywhere: Group::default(),
+            hosts: Hosts::default(),
+            is_conditional: false,
             methods: COMMON.map(Into::into).into(),
             allow: HashMap::new(),
         }
     }
 
-    /// Adds a route for a pattern and some methods, which are case-sensitive (RFC 9110 §9.1).
+    /// Adds a route for a pattern and some methods, for every host, where the slash at the end counts.
     ///
     /// # Errors
     ///
     /// [`RouteError`]; the router is unchanged.
     pub fn add(&mut self, pattern: &str, methods: &[&str], route: usize) -> Result<(), RouteError> {
-        let (segments, _) = parse(pattern)?;
-        if methods.is_empty() {
+        let scope = Scope {
+            pattern: Pattern::Text(pattern),
+            methods,
+            hosts: &[],
+            strategy: Strategy::Strict,
+        };
+        self.add_scoped(&scope, route)
+    }
+
+    /// Adds a route.
+    ///
+    /// # Errors
+    ///
+    /// [`RouteError`]; the router is unchanged.
+    pub fn add_scoped(&mut self, scope: &Scope<'_>, route: usize) -> Result<(), RouteError> {
+        let place = Place::new(scope.pattern, scope.strategy)?;
+        self.check_methods(scope)?;
+        let mut keys: Vec<Key> = Vec::new();
+        for host in scope.hosts {
+            let key = Key::new(host)?;
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        if keys.is_empty() {
+            self.check_free(&self.anywhere, &place, scope.methods)?;
+        }
+        for key in &keys {
+            if let Some(group) = self.hosts.get(key) {
+                self.check_free(group, &place, scope.methods)?;
+            }
+        }
+
+        self.is_conditional |= !keys.is_empty() || matches!(place, Place::Expression(_));
+        let numbers: Vec<u8> = scope
+            .methods
+            .iter()
+            .map(|method| self.add_method(method))
+            .collect();
+        let mut sets: Vec<Methods> = Vec::new();
+        if keys.is_empty() {
+            insert(&mut self.anywhere, &place, &numbers, route, &mut sets);
+        }
+        for key in &keys {
+            let group = self.hosts.entry(key);
+            insert(group, &place, &numbers, route, &mut sets);
+        }
+        for methods in sets {
+            self.prepare_allow(methods);
+        }
+        Ok(())
+    }
+
+    /// The methods are methods, and there is room for them.
+    fn check_methods(&self, scope: &Scope<'_>) -> Result<(), RouteError> {
+        let what = match scope.pattern {
+            Pattern::Text(text) => format!("{text:?}"),
+            Pattern::Expression(_) => "an expression".to_owned(),
+        };
+        if scope.methods.is_empty() {
             return Err(RouteError::BadPattern(format!(
-                "no method for {pattern:?}: expected at least one"
+                "no method for {what}: expected at least one"
             )));
         }
         let mut new = 0;
-        for method in methods {
+        for method in scope.methods {
             if !is_token(method.as_bytes()) {
                 return Err(RouteError::BadPattern(format!(
-                    "method {method:?} for {pattern:?}: expected a token such as \"GET\""
+                    "method {method:?} for {what}: expected a token such as \"GET\""
                 )));
             }
             new += usize::from(self.method_number(method.as_bytes()).is_none());
         }
         if self.methods.len() + new > Methods::BITS as usize {
             return Err(RouteError::BadPattern(format!(
-                "methods for {pattern:?}: expected at most {} different ones in all routes",
+                "methods for {what}: expected at most {} different ones in all routes",
                 Methods::BITS
             )));
         }
-        if let Some(leaf) = self.find(&segments) {
+        Ok(())
+    }
+
+    /// No route of a group answers the same requests.
+    fn check_free(&self, group: &Group, place: &Place, methods: &[&str]) -> Result<(), RouteError> {
+        let leaf = match place {
+            Place::Segments { own, .. } => group.tree.find(own),
+            Place::Expression(expression) => group.expression(*expression),
+        };
+        if let Some(leaf) = leaf {
             for method in methods {
                 let number = self.method_number(method.as_bytes());
-                if let Some(existing) = number.and_then(|number| leaf.route(number)) {
+                if let Some(existing) = number.and_then(|number| leaf.owner(number)) {
                     return Err(RouteError::Duplicate {
                         existing,
                         method: (*method).to_owned(),
@@ -239,34 +403,17 @@ impl Router {
                 }
             }
         }
-        for (other, existing) in &self.affixed {
-            if is_ambiguous(&segments, other) {
-                return Err(RouteError::Conflict {
-                    existing: *existing,
-                });
-            }
-        }
-
-        if segments
-            .iter()
-            .any(|segment| matches!(segment, Segment::Affixed { .. }))
+        let Place::Segments { own, other } = place else {
+            return Ok(());
+        };
+        let other = other.as_ref().map(|(segments, _)| segments);
+        match std::iter::once(own)
+            .chain(other)
+            .find_map(|segments| group.tree.ambiguous(segments))
         {
-            self.affixed.push((segments.clone(), route));
+            Some(existing) => Err(RouteError::Conflict { existing }),
+            None => Ok(()),
         }
-        let numbers: Vec<u8> = methods
-            .iter()
-            .map(|method| self.add_method(method))
-            .collect();
-        let leaf = self.insert(&segments);
-        for number in numbers {
-            if leaf.route(number).is_none() {
-                leaf.routes.push((number, route));
-            }
-            leaf.methods |= 1 << number;
-        }
-        let methods = leaf.methods;
-        self.prepare_allow(methods);
-        Ok(())
     }
 
     /// The names of a pattern's parameters, in order.
@@ -279,28 +426,83 @@ impl Router {
         Ok(names.into_iter().map(str::to_owned).collect())
     }
 
+    /// Whether hosts or expressions count: [`lookup_for`](Self::lookup_for) knows them, [`lookup`](Self::lookup) does
+    /// not.
+    #[must_use]
+    #[inline]
+    pub fn is_conditional(&self) -> bool {
+        self.is_conditional
+    }
+
     /// Finds the route for a method and a path, which is percent-decoded but for `%2F` and `%25`
-    /// ([`decode_path`](crate::http::target::decode_path)).
+    /// ([`decode_path`](crate::http::target::decode_path)), among the routes without hosts and expressions.
     #[must_use]
     pub fn lookup<'r, 'p>(&'r self, method: &[u8], path: &'p [u8]) -> Lookup<'r, 'p> {
-        let mut search = Search {
-            nodes: &self.nodes,
-            method: self.method_number(method),
-            parameters: Parameters::default(),
-            allowed: 0,
-        };
-        let mut found = None;
-        if path.len() <= self.longest_literal {
-            if let Some(leaf) = self.literals.get(path) {
-                found = search.visit(leaf);
+        let mut search = Search::new(self.method_number(method));
+        let found = self.anywhere.tree.search(path, &mut search);
+        self.answer(method, found, search)
+    }
+
+    /// Finds the route for a method, the authority that a request is for, and a path as for [`lookup`](Self::lookup).
+    ///
+    /// `matches` says whether an expression matches the whole of a host's name or of a path.
+    pub fn lookup_for<'r, 'p>(
+        &'r self,
+        method: &[u8],
+        authority: &[u8],
+        path: &'p [u8],
+        matches: &mut dyn FnMut(usize, &[u8]) -> bool,
+    ) -> Lookup<'r, 'p> {
+        let mut search = Search::new(self.method_number(method));
+        let found = self.find(authority, path, &mut search, matches);
+        match found {
+            Some((entry, true)) => Lookup::Matched { route: entry.route },
+            found => self.answer(method, found.map(|(entry, _)| entry), search),
+        }
+    }
+
+    /// The route, and whether it is an expression that matched.
+    fn find<'r, 'p>(
+        &'r self,
+        authority: &[u8],
+        path: &'p [u8],
+        search: &mut Search<'r, 'p>,
+        matches: &mut dyn FnMut(usize, &[u8]) -> bool,
+    ) -> Option<(Entry, bool)> {
+        if !self.hosts.is_empty() {
+            if let Some(name) = name_of(authority) {
+                for group in self.hosts.named(&name) {
+                    if let Some(found) = group.search(path, search, matches) {
+                        return Some(found);
+                    }
+                }
+                for (expression, group) in self.hosts.expressions() {
+                    if matches(expression, &name) {
+                        if let Some(found) = group.search(path, search, matches) {
+                            return Some(found);
+                        }
+                    }
+                }
             }
         }
-        if found.is_none() {
-            if let [b'/', rest @ ..] = path {
-                found = search.walk(0, rest);
+        self.anywhere.search(path, search, matches)
+    }
+
+    /// What a search has come to.
+    #[inline]
+    fn answer<'r, 'p>(
+        &'r self,
+        method: &[u8],
+        found: Option<Entry>,
+        search: Search<'r, 'p>,
+    ) -> Lookup<'r, 'p> {
+        if let Some(Entry {
+            spelling, route, ..
+        }) = found
+        {
+            if spelling == Spelling::Redirect {
+                return Lookup::Redirect { route };
             }
-        }
-        if let Some(route) = found {
             return Lookup::Found {
                 route,
                 parameters: search.parameters,
@@ -315,45 +517,6 @@ impl Router {
         } else {
             Lookup::MethodNotAllowed { allow }
         }
-    }
-
-    /// The leaf of exactly this pattern.
-    fn find(&self, segments: &[Segment]) -> Option<&Leaf> {
-        if let Some(path) = literal_path(segments) {
-            return self.literals.get(&*path);
-        }
-        let mut node = &self.nodes[0];
-        for segment in segments {
-            match node.child(segment) {
-                Some(child) => node = &self.nodes[child],
-                None if *segment == Segment::Rest => return Some(&node.rest),
-                None => return None,
-            }
-        }
-        Some(&node.leaf)
-    }
-
-    /// The leaf of exactly this pattern, made if there is none.
-    fn insert(&mut self, segments: &[Segment]) -> &mut Leaf {
-        if let Some(path) = literal_path(segments) {
-            self.longest_literal = self.longest_literal.max(path.len());
-            return self.literals.entry(path).or_default();
-        }
-        let mut node = 0;
-        for segment in segments {
-            if *segment == Segment::Rest {
-                return &mut self.nodes[node].rest;
-            }
-            node = if let Some(child) = self.nodes[node].child(segment) {
-                child
-            } else {
-                let child = self.nodes.len();
-                self.nodes.push(Node::default());
-                self.nodes[node].add_child(segment, child);
-                child
-            };
-        }
-        &mut self.nodes[node].leaf
     }
 
     /// The method's number, if any route has it or it is a common one.
@@ -432,196 +595,24 @@ impl Router {
     }
 }
 
-impl Leaf {
-    fn route(&self, method: u8) -> Option<usize> {
-        self.routes
-            .iter()
-            .find(|(known, _)| *known == method)
-            .map(|(_, route)| *route)
-    }
-}
-
-/// One lookup on its way through the tree.
-struct Search<'r, 'p> {
-    nodes: &'r [Node],
-    /// `None`: a method without any route.
-    method: Option<u8>,
-    parameters: Parameters<'p>,
-    /// The methods of all patterns that matched so far.
-    allowed: Methods,
-}
-
-impl<'p> Search<'_, 'p> {
-    /// The route of a pattern that matched.
-    fn visit(&mut self, leaf: &Leaf) -> Option<usize> {
-        self.allowed |= leaf.methods;
-        match self.method? {
-            // RFC 9110 §9.3.2: HEAD is GET without the content.
-            HEAD => leaf.route(HEAD).or_else(|| leaf.route(GET)),
-            method => leaf.route(method),
+/// Puts a route into a group, and the methods that its patterns then have into `sets`.
+fn insert(group: &mut Group, place: &Place, methods: &[u8], route: usize, sets: &mut Vec<Methods>) {
+    let mut fill = |leaf: &mut Leaf, spelling| {
+        for &method in methods {
+            leaf.add(method, spelling, route);
         }
-    }
-
-    /// Matches what is left of the path from a node on, best pattern first. Goes as deep as patterns have segments, and
-    /// comes to each node at most once.
-    fn walk(&mut self, node: usize, path: &'p [u8]) -> Option<usize> {
-        let node = &self.nodes[node];
-        // Segments are short: a plain loop beats a call of memchr.
-        let (segment, tail) = match path.iter().position(|&byte| byte == b'/') {
-            Some(end) => (&path[..end], Some(&path[end + 1..])),
-            None => (path, None),
-        };
-        if let Some(child) = node.literal(segment) {
-            if let Some(route) = self.descend(child, tail) {
-                return Some(route);
+        sets.push(leaf.methods);
+    };
+    match place {
+        Place::Expression(expression) => {
+            fill(group.insert_expression(*expression), Spelling::Own);
+        }
+        Place::Segments { own, other } => {
+            fill(group.tree.insert(own, route), Spelling::Own);
+            if let Some((segments, spelling)) = other {
+                fill(group.tree.insert(segments, route), *spelling);
             }
         }
-        for affix in &node.affixes {
-            if let Some(value) = between(segment, &affix.prefix, &affix.suffix) {
-                if let Some(route) = self.descend_with(value, affix.child, tail) {
-                    return Some(route);
-                }
-            }
-        }
-        if let Some(child) = node.parameter.filter(|_| !segment.is_empty()) {
-            if let Some(route) = self.descend_with(segment, child, tail) {
-                return Some(route);
-            }
-        }
-        let route = self.visit(&node.rest)?;
-        self.parameters.0.push(path);
-        Some(route)
-    }
-
-    fn descend(&mut self, child: usize, tail: Option<&'p [u8]>) -> Option<usize> {
-        match tail {
-            Some(path) => self.walk(child, path),
-            None => self.visit(&self.nodes[child].leaf),
-        }
-    }
-
-    fn descend_with(
-        &mut self,
-        value: &'p [u8],
-        child: usize,
-        tail: Option<&'p [u8]>,
-    ) -> Option<usize> {
-        self.parameters.0.push(value);
-        let found = self.descend(child, tail);
-        if found.is_none() {
-            self.parameters.0.pop();
-        }
-        found
-    }
-}
-
-impl Node {
-    fn child(&self, segment: &Segment) -> Option<usize> {
-        match segment {
-            Segment::Literal(text) => self.literal(text),
-            Segment::Affixed { prefix, suffix } => self
-                .affixes
-                .iter()
-                .find(|affix| affix.prefix == *prefix && affix.suffix == *suffix)
-                .map(|affix| affix.child),
-            Segment::Parameter => self.parameter,
-            Segment::Rest => None,
-        }
-    }
-
-    fn literal(&self, segment: &[u8]) -> Option<usize> {
-        let candidates = match &*self.literals {
-            [] => return None,
-            [only] => std::slice::from_ref(only),
-            many => {
-                let hash = hash(segment);
-                let start = many.partition_point(|literal| literal.hash < hash);
-                let end = start
-                    + many[start..]
-                        .iter()
-                        .take_while(|literal| literal.hash == hash)
-                        .count();
-                &many[start..end]
-            }
-        };
-        candidates
-            .iter()
-            .find(|literal| *literal.text == *segment)
-            .map(|literal| literal.child)
-    }
-
-    fn add_child(&mut self, segment: &Segment, child: usize) {
-        match segment {
-            Segment::Literal(text) => {
-                let hash = hash(text);
-                let place = self.literals.partition_point(|literal| literal.hash < hash);
-                let text = text.clone();
-                self.literals.insert(place, Literal { hash, text, child });
-            }
-            Segment::Affixed { prefix, suffix } => {
-                let text = prefix.len() + suffix.len();
-                let place = self
-                    .affixes
-                    .partition_point(|affix| affix.prefix.len() + affix.suffix.len() >= text);
-                let (prefix, suffix) = (prefix.clone(), suffix.clone());
-                self.affixes.insert(
-                    place,
-                    Affix {
-                        prefix,
-                        suffix,
-                        child,
-                    },
-                );
-            }
-            Segment::Parameter => self.parameter = Some(child),
-            Segment::Rest => {}
-        }
-    }
-}
-
-/// A hash for paths: multiply and rotate, eight bytes at a time (as rustc's `FxHash`). The keys are the application's
-/// own: a client can choose which of them its path collides with, but cannot make them collide with each other.
-#[derive(Clone, Copy, Debug, Default)]
-struct PathHasher(u64);
-
-/// The hash of a segment.
-fn hash(segment: &[u8]) -> u64 {
-    let mut hasher = PathHasher::default();
-    hasher.write_usize(segment.len());
-    hasher.write(segment);
-    hasher.finish()
-}
-
-impl PathHasher {
-    fn mix(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0xf135_7aea_2e62_a9c5);
-    }
-}
-
-impl Hasher for PathHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        let mut left = bytes;
-        while let Some((word, tail)) = left.split_first_chunk::<8>() {
-            self.mix(u64::from_le_bytes(*word));
-            left = tail;
-        }
-        // The last one to seven bytes, read twice where the reads overlap. The length tells `a` from `aa`.
-        if let (Some(first), Some(last)) = (left.first_chunk::<4>(), left.last_chunk::<4>()) {
-            self.mix(
-                u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last)),
-            );
-        } else if let (Some(first), Some(last)) = (left.first(), left.last()) {
-            let middle = left.get(1).copied().unwrap_or_default();
-            self.mix(u64::from_le_bytes([*first, middle, *last, 0, 0, 0, 0, 0]));
-        }
-    }
-
-    fn write_usize(&mut self, length: usize) {
-        self.mix(length as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0.rotate_left(26)
     }
 }
 
@@ -1029,6 +1020,328 @@ mod tests {
         }
     }
 
+    /// What a lookup has to say, in short. Expression 0 matches what ends with "!", 1 what begins with "/x" or "x".
+    fn ask(router: &Router, method: &str, host: &str, path: &str) -> String {
+        let mut matches = |expression: usize, text: &[u8]| match expression {
+            0 => text.ends_with(b"!"),
+            1 => text.starts_with(b"/x") || text.starts_with(b"x"),
+            other => panic!("nobody added expression {other}"),
+        };
+        match router.lookup_for(
+            method.as_bytes(),
+            host.as_bytes(),
+            path.as_bytes(),
+            &mut matches,
+        ) {
+            Lookup::Found { route, parameters } if parameters.is_empty() => route.to_string(),
+            Lookup::Found { route, parameters } => {
+                let values = parameters
+                    .iter()
+                    .map(|value| String::from_utf8_lossy(value));
+                format!("{route} {}", values.collect::<Vec<_>>().join(" "))
+            }
+            Lookup::Matched { route } => format!("matched {route}"),
+            Lookup::Redirect { route } => format!("redirect {route}"),
+            Lookup::Options { allow } => format!("204 {allow}"),
+            Lookup::MethodNotAllowed { allow } => format!("405 {allow}"),
+            Lookup::NotFound => "404".to_owned(),
+        }
+    }
+
+    fn scope<'a>(pattern: &'a str, hosts: &'a [Host<'a>], strategy: Strategy) -> Scope<'a> {
+        Scope {
+            pattern: Pattern::Text(pattern),
+            methods: &["GET"],
+            hosts,
+            strategy,
+        }
+    }
+
+    #[test]
+    fn routes_of_the_host_come_first_and_those_of_none_last() {
+        let mut router = Router::new();
+        router.add("/<*path>", &["GET"], 0).unwrap();
+        router.add("/a", &["POST"], 1).unwrap();
+        assert!(!router.is_conditional());
+        let named = |name| [Host::Name(name)];
+        for (route, pattern, hosts) in [
+            (2, "/a", &named("Example.com")[..]),
+            (3, "/a", &named("*.example.COM.")[..]),
+            (4, "/<x>", &named("*.b.example.com")[..]),
+            (
+                5,
+                "/a",
+                &[Host::Name("c.example.com"), Host::Name("[::1]")][..],
+            ),
+            (6, "/a", &[Host::Expression(1)][..]),
+            (7, "/b", &[Host::Expression(0), Host::Expression(0)][..]),
+        ] {
+            let scope = scope(pattern, hosts, Strategy::Strict);
+            assert_eq!(router.add_scoped(&scope, route), Ok(()), "{route}");
+        }
+        assert!(router.is_conditional());
+        for (host, path, expected) in [
+            ("example.com", "/a", "2"),
+            ("EXAMPLE.com:8000", "/a", "2"),
+            ("example.com.", "/a", "2"),
+            ("example.com.:80", "/a", "2"),
+            ("example.com", "/b", "0 b"),
+            ("a.example.com", "/a", "3"),
+            ("a.a.example.com", "/a", "3"),
+            ("b.example.com", "/a", "3"),
+            ("a.b.example.com", "/a", "4 a"),
+            ("a.b.example.com", "/a/b", "0 a/b"),
+            ("c.example.com", "/a", "5"),
+            ("c.example.com", "/b", "0 b"),
+            ("[::1]", "/a", "5"),
+            ("[::1]:80", "/a", "5"),
+            ("x!", "/a", "6"),
+            ("X!", "/b", "7"),
+            ("x", "/b", "0 b"),
+            ("notexample.com", "/a", "0 a"),
+            (".example.com", "/a", "0 a"),
+            ("example.org", "/a", "0 a"),
+            ("", "/a", "0 a"),
+            ("[", "/a", "0 a"),
+        ] {
+            assert_eq!(ask(&router, "GET", host, path), expected, "{host}{path}");
+        }
+        assert_eq!(ask(&router, "POST", "example.com", "/a"), "1");
+        assert_eq!(
+            ask(&router, "PUT", "example.com", "/a"),
+            "405 GET, HEAD, OPTIONS, POST"
+        );
+        let long = format!("{}.example.com", "a".repeat(300));
+        assert_eq!(ask(&router, "GET", &long, "/a"), "0 a");
+    }
+
+    #[test]
+    fn without_routes_for_every_host_another_host_has_nothing() {
+        let mut router = Router::new();
+        let hosts = [Host::Name("a.test"), Host::Name("b.test")];
+        let scope = scope("/a", &hosts, Strategy::Strict);
+        router.add_scoped(&scope, 1).unwrap();
+        assert_eq!(ask(&router, "GET", "c.test", "/a"), "404");
+        assert_eq!(ask(&router, "POST", "c.test", "/a"), "404");
+        assert_eq!(
+            ask(&router, "OPTIONS", "b.test", "/a"),
+            "204 GET, HEAD, OPTIONS"
+        );
+    }
+
+    #[test]
+    fn a_host_is_a_name() {
+        for host in [
+            "", "*", "*.", ".", "..", ".a", "*.*.a", "a*.b", "*a", "a:80", "a:", "[::1]:80", "[",
+            "a b", "a/b", "é", "a%41",
+        ] {
+            let hosts = [Host::Name("fine.test"), Host::Name(host)];
+            let mut router = Router::new();
+            let error = router.add_scoped(&scope("/", &hosts, Strategy::Strict), 0);
+            assert!(
+                matches!(&error, Err(RouteError::BadPattern(text)) if text.starts_with(&format!("host {host:?}: "))),
+                "{host:?} {error:?}"
+            );
+            assert!(!router.is_conditional());
+            assert_eq!(ask(&router, "GET", "fine.test", "/"), "404");
+        }
+    }
+
+    #[test]
+    fn routes_of_different_hosts_are_no_duplicates_but_those_of_one_are() {
+        let mut router = Router::new();
+        let [a, b, c] = ["a.test", "b.test", "c.test"].map(Host::Name);
+        let mut add = |hosts: &[Host<'_>], route| {
+            router.add_scoped(&scope("/", hosts, Strategy::Strict), route)
+        };
+        let duplicate = |existing| {
+            Err(RouteError::Duplicate {
+                existing,
+                method: "GET".into(),
+            })
+        };
+        assert_eq!(add(&[], 0), Ok(()));
+        assert_eq!(add(&[a, b], 1), Ok(()));
+        assert_eq!(add(&[c, b], 2), duplicate(1));
+        assert_eq!(add(&[Host::Name("A.TEST.")], 2), duplicate(1));
+        // Nothing of what was refused is left.
+        assert_eq!(add(&[c], 3), Ok(()));
+        assert_eq!(add(&[Host::Expression(1)], 4), Ok(()));
+        assert_eq!(add(&[Host::Expression(1)], 5), duplicate(4));
+        assert_eq!(add(&[Host::Expression(0)], 5), Ok(()));
+    }
+
+    #[test]
+    fn expressions_are_tried_last_in_their_order() {
+        let mut router = Router::new();
+        let mut add = |expression, methods: &[&str], hosts: &[Host<'_>], route| {
+            let scope = Scope {
+                pattern: Pattern::Expression(expression),
+                methods,
+                hosts,
+                strategy: Strategy::Redirect,
+            };
+            router.add_scoped(&scope, route)
+        };
+        assert_eq!(add(0, &["GET"], &[], 1), Ok(()));
+        assert_eq!(add(1, &["GET", "PUT"], &[], 2), Ok(()));
+        assert_eq!(add(0, &["DELETE"], &[], 3), Ok(()));
+        assert_eq!(add(1, &["GET"], &[Host::Name("a.test")], 4), Ok(()));
+        assert_eq!(
+            add(0, &["POST", "GET"], &[], 5),
+            Err(RouteError::Duplicate {
+                existing: 1,
+                method: "GET".into()
+            })
+        );
+        assert!(matches!(
+            add(0, &[], &[], 5),
+            Err(RouteError::BadPattern(_))
+        ));
+        router.add("/x/<n>", &["GET"], 6).unwrap();
+        router.add("/y!", &["POST"], 7).unwrap();
+        for (method, path, expected) in [
+            ("GET", "/x/1", "6 1"),
+            ("GET", "/x1!", "matched 1"),
+            ("HEAD", "/x1!", "matched 1"),
+            ("GET", "/x1", "matched 2"),
+            ("PUT", "/x1!", "matched 2"),
+            ("PUT", "/x/1", "matched 2"),
+            ("DELETE", "/x1!", "matched 3"),
+            ("DELETE", "/x1", "405 GET, HEAD, OPTIONS, PUT"),
+            ("POST", "/x1!", "405 DELETE, GET, HEAD, OPTIONS, PUT"),
+            ("OPTIONS", "/y!", "204 DELETE, GET, HEAD, OPTIONS, POST"),
+            ("GET", "/y!", "matched 1"),
+            ("GET", "/y!/", "404"),
+            ("GET", "/z", "404"),
+        ] {
+            assert_eq!(ask(&router, method, "", path), expected, "{method} {path}");
+        }
+        assert_eq!(ask(&router, "GET", "a.test", "/x1!"), "matched 4");
+        assert_eq!(ask(&router, "GET", "a.test", "/x/1"), "matched 4");
+        assert_eq!(ask(&router, "PUT", "a.test", "/x1"), "matched 2");
+    }
+
+    #[test]
+    fn the_slash_at_the_end_counts_as_the_strategy_says() {
+        for (strategy, other) in [
+            (Strategy::Strict, None),
+            (Strategy::Redirect, Some("redirect")),
+            (Strategy::Clone, Some("")),
+        ] {
+            let mut router = Router::new();
+            for (route, pattern) in ["/", "/a", "/b/", "/c/<x>", "/d/<x>.y/", "/e/<*x>", "/f//"]
+                .iter()
+                .enumerate()
+            {
+                let scope = scope(pattern, &[], strategy);
+                router.add_scoped(&scope, route).unwrap();
+            }
+            for (path, other_path, route, value) in [
+                ("/a", "/a/", 1, ""),
+                ("/b/", "/b", 2, ""),
+                ("/c/1", "/c/1/", 3, " 1"),
+                ("/d/1.y/", "/d/1.y", 4, " 1"),
+            ] {
+                let found = format!("{route}{value}");
+                assert_eq!(ask(&router, "GET", "", path), found, "{strategy:?} {path}");
+                let expected = match other {
+                    None => "404".to_owned(),
+                    Some("") => found,
+                    Some(word) => format!("{word} {route}"),
+                };
+                for method in ["GET", "HEAD"] {
+                    assert_eq!(
+                        ask(&router, method, "", other_path),
+                        expected,
+                        "{strategy:?} {other_path}"
+                    );
+                }
+                let (options, wrong) = if other.is_some() {
+                    ("204 GET, HEAD, OPTIONS", "405 GET, HEAD, OPTIONS")
+                } else {
+                    ("404", "404")
+                };
+                assert_eq!(ask(&router, "OPTIONS", "", other_path), options);
+                assert_eq!(ask(&router, "POST", "", other_path), wrong);
+            }
+            for (path, expected) in [
+                ("/", "0"),
+                ("//", "404"),
+                ("/a//", "404"),
+                ("/c//", "404"),
+                ("/e", "404"),
+                ("/e/", "5 "),
+                ("/e/1/", "5 1/"),
+                ("/f/", "404"),
+                ("/f///", "404"),
+            ] {
+                assert_eq!(
+                    ask(&router, "GET", "", path),
+                    expected,
+                    "{strategy:?} {path}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_route_has_for_its_own_comes_before_another_spelling() {
+        let routes = [
+            ("/a", "GET", Strategy::Clone),
+            ("/a/", "POST", Strategy::Redirect),
+            ("/a/", "GET", Strategy::Redirect),
+            ("/<x>/", "GET", Strategy::Strict),
+            ("/b", "GET", Strategy::Redirect),
+            ("/c/<*rest>", "GET", Strategy::Clone),
+            ("/c", "GET", Strategy::Clone),
+        ];
+        for backwards in [false, true] {
+            let mut order: Vec<_> = routes.iter().enumerate().collect();
+            if backwards {
+                order.reverse();
+            }
+            let mut router = Router::new();
+            for (route, (pattern, method, strategy)) in order {
+                let scope = Scope {
+                    methods: &[method],
+                    ..scope(pattern, &[], *strategy)
+                };
+                assert_eq!(router.add_scoped(&scope, route), Ok(()));
+            }
+            for (method, path, expected) in [
+                ("GET", "/a", "0"),
+                ("POST", "/a", "redirect 1"),
+                ("GET", "/a/", "2"),
+                ("POST", "/a/", "1"),
+                // The other spelling is a pattern like any other: text comes before a parameter.
+                ("GET", "/b/", "redirect 4"),
+                ("GET", "/d/", "3 d"),
+                ("GET", "/c/", "6"),
+                ("GET", "/c/1", "5 1"),
+            ] {
+                assert_eq!(ask(&router, method, "", path), expected, "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_spellings_must_be_told_apart_too() {
+        let mut router = Router::new();
+        router
+            .add_scoped(&scope("/a<x>", &[], Strategy::Clone), 7)
+            .unwrap();
+        let conflict = Err(RouteError::Conflict { existing: 7 });
+        assert_eq!(router.add("/<x>b/", &["GET"], 8), conflict);
+        let scoped = scope("/<x>b/", &[Host::Name("a.test")], Strategy::Strict);
+        assert_eq!(router.add_scoped(&scoped, 8), Ok(()));
+        let scoped = scope("/a<x>", &[Host::Name("a.test")], Strategy::Clone);
+        assert_eq!(
+            router.add_scoped(&scoped, 9),
+            Err(RouteError::Conflict { existing: 8 })
+        );
+    }
+
     /// How well a pattern matches a path, segment by segment (smaller is better), and the parameters.
     struct Naive<'p> {
         ranks: Vec<(u8, usize)>,
@@ -1151,6 +1464,9 @@ mod tests {
                         Lookup::Options { allow } => format!("true {allow}"),
                         Lookup::MethodNotAllowed { allow } => format!("false {allow}"),
                         Lookup::NotFound => "not found".to_owned(),
+                        other @ (Lookup::Matched { .. } | Lookup::Redirect { .. }) => {
+                            panic!("{other:?}")
+                        }
                     };
                     let expected = naive_lookup(&model, method, &path);
                     assert_eq!(answer, expected, "{method} {path} in {model:?}");

@@ -488,11 +488,18 @@ impl Request {
         let Ok(path) = target::decode_path(self.octets_of_path()) else {
             return Ok(PyDict::new(py));
         };
-        match table.tree.lookup(self.method_text.of(&self.head), &path) {
+        let method = self.method_text.of(&self.head);
+        let found = table.find(py, method, self.authority.of(&self.head), &path)?;
+        match found.lookup {
             Lookup::Found { parameters, .. } => route.get().path_parameters(py, &parameters),
-            Lookup::Options { .. } | Lookup::MethodNotAllowed { .. } | Lookup::NotFound => {
-                Ok(PyDict::new(py))
+            Lookup::Matched { .. } => {
+                let parameters: Vec<&[u8]> = found.groups.iter().map(Vec::as_slice).collect();
+                route.get().path_parameters(py, &parameters)
             }
+            Lookup::Redirect { .. }
+            | Lookup::Options { .. }
+            | Lookup::MethodNotAllowed { .. }
+            | Lookup::NotFound => Ok(PyDict::new(py)),
         }
     }
 

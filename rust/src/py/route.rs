@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -13,7 +14,7 @@ use super::cell::GilCell;
 use super::request::Request;
 use super::text::utf8;
 use crate::http::target;
-use crate::router::{self, Lookup, RouteError};
+use crate::router::{self, Host, Lookup, Pattern, RouteError, Scope, Strategy};
 
 /// How a handler is driven (DESIGN: "Driving Python").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,10 +142,19 @@ fn class<'py>(
         .map(|class| class.bind(py))
 }
 
+/// The value of a parameter whose group took no part in the match. No path has this octet:
+/// [`decode_path`](target::decode_path) refuses it.
+const ABSENT: &[u8] = b"\0";
+
 /// One argument of the handler's call.
 enum Argument {
     Request,
-    Parameter { index: usize, converter: Converter },
+    Parameter {
+        index: usize,
+        converter: Converter,
+        /// What stands for a group that took no part; `None` where there is no default.
+        default: Option<Py<PyAny>>,
+    },
     Constant(Py<PyAny>),
 }
 
@@ -155,6 +165,10 @@ pub(crate) struct Route {
     pub(crate) handler: Py<PyAny>,
     #[pyo3(get)]
     pub(crate) pattern: String,
+    /// The `re.Pattern` that matches the path, in place of `pattern`.
+    expression: Option<Py<PyAny>>,
+    hosts: Vec<BoundHost>,
+    strategy: Strategy,
     #[pyo3(get)]
     pub(crate) methods: Vec<String>,
     #[pyo3(get)]
@@ -174,6 +188,33 @@ pub(crate) struct Route {
     /// Bytes per second; 0: off.
     pub(crate) min_body_rate: u64,
     pub(crate) on_disconnect: OnDisconnect,
+}
+
+/// A host that a route is bound to.
+enum BoundHost {
+    Name(String),
+    /// A `re.Pattern`.
+    Expression(Py<PyAny>),
+}
+
+impl BoundHost {
+    fn new(host: Bound<'_, PyAny>) -> PyResult<Self> {
+        match host.cast::<PyString>() {
+            Ok(name) => Ok(Self::Name(name.to_str()?.to_owned())),
+            Err(_) => Ok(Self::Expression(host.unbind())),
+        }
+    }
+}
+
+fn parse_strategy(name: &str) -> PyResult<Strategy> {
+    match name {
+        "strict" => Ok(Strategy::Strict),
+        "redirect" => Ok(Strategy::Redirect),
+        "clone" => Ok(Strategy::Clone),
+        other => Err(PyValueError::new_err(format!(
+            "strategy must be 'strict', 'redirect' or 'clone', not {other:?}"
+        ))),
+    }
 }
 
 fn milliseconds(seconds: f64) -> u64 {
@@ -202,8 +243,17 @@ impl Route {
                     Some(request) => request.clone_ref(py).into_any(),
                     None => return Err(PyTypeError::new_err("the call plan has no request")),
                 },
-                Argument::Parameter { index, converter } => {
+                Argument::Parameter {
+                    index,
+                    converter,
+                    default,
+                } => {
                     let routed = parameters.get(*index).copied().unwrap_or_default();
+                    if routed == ABSENT {
+                        let default = default.as_ref().map(|value| value.clone_ref(py));
+                        values.push(default.unwrap_or_else(|| py.None()));
+                        continue;
+                    }
                     match converter.convert(py, routed)? {
                         Some(value) => value.unbind(),
                         None => return Ok(None),
@@ -260,11 +310,12 @@ impl Route {
         let dict = PyDict::new(py);
         for (at, name) in self.parameters.iter().enumerate() {
             let routed = parameters.get(at).copied().unwrap_or_default();
-            let converter = self.arguments.iter().find_map(|argument| match argument {
-                Argument::Parameter { index, converter } if *index == at => Some(*converter),
-                _ => None,
-            });
-            let value = match converter
+            if routed == ABSENT {
+                dict.set_item(name, py.None())?;
+                continue;
+            }
+            let value = match self
+                .converter(at)
                 .map(|converter| converter.convert(py, routed))
                 .transpose()?
                 .flatten()
@@ -276,12 +327,35 @@ impl Route {
         }
         Ok(dict)
     }
+
+    /// What a parameter is converted to, if the handler asks for it.
+    fn converter(&self, at: usize) -> Option<Converter> {
+        self.arguments.iter().find_map(|argument| match argument {
+            Argument::Parameter {
+                index, converter, ..
+            } if *index == at => Some(*converter),
+            _ => None,
+        })
+    }
+
+    /// The parameters of a path that the expression matched.
+    fn groups(&self, py: Python<'_>, found: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
+        self.parameters
+            .iter()
+            .map(|name| {
+                let group: Option<String> = found
+                    .call_method1(intern!(py, "group"), (name,))?
+                    .extract()?;
+                Ok(group.map_or_else(|| ABSENT.to_vec(), String::into_bytes))
+            })
+            .collect()
+    }
 }
 
 #[pymethods]
 impl Route {
     #[new]
-    #[pyo3(signature = (handler, *, pattern, methods, name, drive, arguments, parameters, max_body_size, timeout, body_timeout, min_body_rate, on_disconnect))]
+    #[pyo3(signature = (handler, *, pattern, methods, name, drive, arguments, parameters, max_body_size, timeout, body_timeout, min_body_rate, on_disconnect, expression=None, hosts=Vec::new(), strategy="strict"))]
     #[allow(
         clippy::too_many_arguments,
         reason = "a record with named fields; only vibora.routing constructs it"
@@ -300,6 +374,9 @@ impl Route {
         body_timeout: f64,
         min_body_rate: u64,
         on_disconnect: &str,
+        expression: Option<Py<PyAny>>,
+        hosts: Vec<Bound<'_, PyAny>>,
+        strategy: &str,
     ) -> PyResult<Self> {
         let drive = match drive {
             "direct" => Drive::Direct,
@@ -318,6 +395,11 @@ impl Route {
                 )));
             }
         };
+        let strategy = parse_strategy(strategy)?;
+        let hosts = hosts
+            .into_iter()
+            .map(BoundHost::new)
+            .collect::<PyResult<_>>()?;
         let mut plan = Vec::with_capacity(arguments.len());
         let mut keywords = Vec::new();
         for (kind, value, keyword) in arguments {
@@ -333,14 +415,21 @@ impl Route {
             plan.push(match kind.as_str() {
                 "request" => Argument::Request,
                 "parameter" => {
-                    let (index, converter): (usize, String) = value.extract()?;
+                    let value = value.cast::<PyTuple>().map_err(PyErr::from)?;
+                    let index: usize = value.get_item(0)?.extract()?;
+                    let converter: String = value.get_item(1)?.extract()?;
+                    let default = value.get_item(2).ok().map(Bound::unbind);
                     if index >= parameters.len() {
                         return Err(PyIndexError::new_err("parameter index out of range"));
                     }
                     let converter = Converter::parse(&converter).ok_or_else(|| {
                         PyValueError::new_err(format!("unknown converter {converter:?}"))
                     })?;
-                    Argument::Parameter { index, converter }
+                    Argument::Parameter {
+                        index,
+                        converter,
+                        default,
+                    }
                 }
                 "constant" => Argument::Constant(value.unbind()),
                 other => {
@@ -356,6 +445,9 @@ impl Route {
                 .any(|argument| matches!(argument, Argument::Request)),
             handler,
             pattern,
+            expression,
+            hosts,
+            strategy,
             methods,
             name,
             drive,
@@ -376,6 +468,56 @@ impl Route {
             min_body_rate,
             on_disconnect,
         })
+    }
+
+    #[getter]
+    fn expression(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.expression
+            .as_ref()
+            .map(|pattern| pattern.clone_ref(py))
+    }
+
+    #[getter]
+    fn hosts<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        self.hosts
+            .iter()
+            .map(|host| match host {
+                BoundHost::Name(name) => PyString::new(py, name).into_any(),
+                BoundHost::Expression(pattern) => pattern.bind(py).clone(),
+            })
+            .collect()
+    }
+
+    #[getter]
+    fn strategy(&self) -> &'static str {
+        match self.strategy {
+            Strategy::Strict => "strict",
+            Strategy::Redirect => "redirect",
+            Strategy::Clone => "clone",
+        }
+    }
+
+    #[getter]
+    fn parameters(&self, py: Python<'_>) -> Vec<Py<PyString>> {
+        self.parameters
+            .iter()
+            .map(|name| name.clone_ref(py))
+            .collect()
+    }
+
+    /// Whether a path parameter takes a text for its value.
+    fn accepts(&self, py: Python<'_>, parameter: &str, text: &str) -> PyResult<bool> {
+        for (at, name) in self.parameters.iter().enumerate() {
+            if name.bind(py).to_str()? == parameter {
+                // As it would be routed, where these two stay encoded.
+                let routed = text.replace('%', "%25").replace('/', "%2F");
+                return match self.converter(at) {
+                    Some(converter) => Ok(converter.convert(py, routed.as_bytes())?.is_some()),
+                    None => Ok(true),
+                };
+            }
+        }
+        Ok(false)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
@@ -400,6 +542,134 @@ pyo3::create_exception!(
 pub(crate) struct Table {
     pub(crate) tree: router::Router,
     pub(crate) routes: Vec<Py<Route>>,
+    /// The `re.Pattern` of each expression that the tree knows.
+    expressions: Vec<Py<PyAny>>,
+}
+
+/// What a lookup found, and the parameters of an expression that matched.
+pub(crate) struct Found<'t, 'p> {
+    pub(crate) lookup: Lookup<'t, 'p>,
+    pub(crate) groups: Vec<Vec<u8>>,
+}
+
+impl Table {
+    /// Finds the route of a request where hosts and expressions may count. Calls into Python.
+    pub(crate) fn find<'t, 'p>(
+        &'t self,
+        py: Python<'_>,
+        method: &[u8],
+        authority: &[u8],
+        path: &'p [u8],
+    ) -> PyResult<Found<'t, 'p>> {
+        let mut last = None;
+        let mut failure = None;
+        let lookup = self
+            .tree
+            .lookup_for(method, authority, path, &mut |expression, text| {
+                if failure.is_some() {
+                    return false;
+                }
+                match self.fullmatch(py, expression, text) {
+                    Ok(found) => last = found,
+                    Err(error) => {
+                        failure = Some(error);
+                        return false;
+                    }
+                }
+                last.is_some()
+            });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let groups = match (&lookup, last) {
+            (Lookup::Matched { route }, Some(found)) => match self.routes.get(*route) {
+                Some(route) => route.get().groups(py, &found)?,
+                None => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        Ok(Found { lookup, groups })
+    }
+
+    /// The match of an expression, if it matches all of a text. What is not UTF-8 is matched by none.
+    fn fullmatch<'py>(
+        &self,
+        py: Python<'py>,
+        expression: usize,
+        text: &[u8],
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match (self.expressions.get(expression), std::str::from_utf8(text)) {
+            (Some(pattern), Ok(text)) => {
+                let found = pattern
+                    .bind(py)
+                    .call_method1(intern!(py, "fullmatch"), (text,))?;
+                Ok((!found.is_none()).then_some(found))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A table with the same routes.
+    fn copy(&self, py: Python<'_>) -> Self {
+        Self {
+            tree: self.tree.clone(),
+            routes: self
+                .routes
+                .iter()
+                .map(|route| route.clone_ref(py))
+                .collect(),
+            expressions: self
+                .expressions
+                .iter()
+                .map(|pattern| pattern.clone_ref(py))
+                .collect(),
+        }
+    }
+
+    /// The number of a `re.Pattern`, a new one if no route has its equal. Calls into Python.
+    fn number_of(&mut self, pattern: &Bound<'_, PyAny>) -> PyResult<usize> {
+        for (number, known) in self.expressions.iter().enumerate() {
+            if pattern.eq(known)? {
+                return Ok(number);
+            }
+        }
+        self.expressions.push(pattern.clone().unbind());
+        Ok(self.expressions.len() - 1)
+    }
+
+    /// Adds a route. Calls into Python.
+    fn add(
+        &mut self,
+        py: Python<'_>,
+        route: &Bound<'_, Route>,
+    ) -> PyResult<Result<(), RouteError>> {
+        let this = route.get();
+        let methods: Vec<&str> = this.methods.iter().map(String::as_str).collect();
+        let pattern = match &this.expression {
+            Some(expression) => Pattern::Expression(self.number_of(expression.bind(py))?),
+            None => Pattern::Text(&this.pattern),
+        };
+        let mut hosts = Vec::with_capacity(this.hosts.len());
+        for host in &this.hosts {
+            hosts.push(match host {
+                BoundHost::Name(name) => Host::Name(name),
+                BoundHost::Expression(expression) => {
+                    Host::Expression(self.number_of(expression.bind(py))?)
+                }
+            });
+        }
+        let scope = Scope {
+            pattern,
+            methods: &methods,
+            hosts: &hosts,
+            strategy: this.strategy,
+        };
+        let added = self.tree.add_scoped(&scope, self.routes.len());
+        if added.is_ok() {
+            self.routes.push(route.clone().unbind());
+        }
+        Ok(added)
+    }
 }
 
 /// Finds the route of a request.
@@ -426,46 +696,43 @@ impl Router {
 
     /// Adds a route.
     fn add(&self, py: Python<'_>, route: &Bound<'_, Route>) -> PyResult<()> {
-        let this = route.get();
-        let methods: Vec<&str> = this.methods.iter().map(String::as_str).collect();
-        let mut slot = self.table.borrow(py);
-        if Arc::get_mut(&mut slot).is_none() {
-            // Requests are being served: they keep the table they have.
-            let mut copy = Table::default();
-            for (id, route) in slot.routes.iter().enumerate() {
-                let methods: Vec<&str> = route.get().methods.iter().map(String::as_str).collect();
-                copy.tree
-                    .add(&route.get().pattern, &methods, id)
-                    .map_err(|_| {
-                        PyValueError::new_err("the routes changed while they were copied")
-                    })?;
-                copy.routes.push(route.clone_ref(py));
-            }
-            *slot = Arc::new(copy);
-        }
-        let Some(table) = Arc::get_mut(&mut slot) else {
-            return Err(PyValueError::new_err("the routes are in use"));
+        // Taken out, so that nothing is borrowed while expressions are compared; requests keep the table they have.
+        let mut shared = std::mem::take(&mut *self.table.borrow(py));
+        let mut copy = Arc::get_mut(&mut shared).is_none().then(|| shared.copy(py));
+        let added = match (&mut copy, Arc::get_mut(&mut shared)) {
+            (Some(table), _) | (None, Some(table)) => table.add(py, route),
+            (None, None) => Err(PyValueError::new_err("the routes are in use")),
         };
-        match table.tree.add(&this.pattern, &methods, table.routes.len()) {
-            Ok(()) => {
-                table.routes.push(route.clone().unbind());
-                Ok(())
-            }
-            Err(error) => {
-                drop(slot);
-                Err(conflict(py, error, this, &methods, &self.table(py).routes))
-            }
-        }
+        let table = copy.map_or(shared, Arc::new);
+        *self.table.borrow(py) = Arc::clone(&table);
+        added?.map_err(|error| {
+            let this = route.get();
+            let methods: Vec<&str> = this.methods.iter().map(String::as_str).collect();
+            conflict(py, error, this, &methods, &table.routes)
+        })
     }
 
     /// The route that answers `method` on `path`, if there is one.
-    fn lookup(&self, py: Python<'_>, method: &str, path: &str) -> PyResult<Option<Py<Route>>> {
+    #[pyo3(signature = (method, path, host=""))]
+    fn lookup(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        path: &str,
+        host: &str,
+    ) -> PyResult<Option<Py<Route>>> {
         let table = self.table(py);
         let path = target::decode_path(path.as_bytes())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        Ok(match table.tree.lookup(method.as_bytes(), &path) {
-            Lookup::Found { route, .. } => table.routes.get(route).map(|route| route.clone_ref(py)),
-            Lookup::Options { .. } | Lookup::MethodNotAllowed { .. } | Lookup::NotFound => None,
+        let found = table.find(py, method.as_bytes(), host.as_bytes(), &path)?;
+        Ok(match found.lookup {
+            Lookup::Found { route, .. } | Lookup::Matched { route } => {
+                table.routes.get(route).map(|route| route.clone_ref(py))
+            }
+            Lookup::Redirect { .. }
+            | Lookup::Options { .. }
+            | Lookup::MethodNotAllowed { .. }
+            | Lookup::NotFound => None,
         })
     }
 

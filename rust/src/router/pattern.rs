@@ -35,6 +35,23 @@ pub(super) fn literal_path(segments: &[Segment]) -> Option<Box<[u8]>> {
     Some(path.into())
 }
 
+/// The pattern with or without a slash at its end. `/`, and patterns that end with a rest or with `//`, have none.
+pub(super) fn other_spelling_of(segments: &[Segment]) -> Option<Vec<Segment>> {
+    let is_empty = |segment: &Segment| matches!(segment, Segment::Literal(text) if text.is_empty());
+    match segments {
+        [] | [.., Segment::Rest] => None,
+        [last] if is_empty(last) => None,
+        [rest @ .., last] if is_empty(last) => match rest {
+            [.., end] if is_empty(end) => None,
+            _ => Some(rest.to_vec()),
+        },
+        _ => {
+            let slash = Segment::Literal(Box::default());
+            Some(segments.iter().cloned().chain([slash]).collect())
+        }
+    }
+}
+
 /// Whether two patterns can match the same path while neither is more specific: the first segment they differ in has
 /// text on different sides of the parameter, as in `/a<x>` and `/<x>b`.
 pub(super) fn is_ambiguous(left: &[Segment], right: &[Segment]) -> bool {

@@ -16,7 +16,7 @@ use crate::py::exchange::Exchange;
 use crate::py::request::Request;
 use crate::py::route::{Drive, Route};
 use crate::py::server::PRESENCE;
-use crate::router::Lookup;
+use crate::router::{Lookup, other_spelling};
 
 impl Protocol {
     /// Works through what has arrived, then writes what was answered.
@@ -169,13 +169,43 @@ impl Protocol {
             return Self::fail(slf, &error, octets, None);
         };
         let table = server.table(py);
-        match table.tree.lookup(method, &path) {
-            Lookup::Found { route, parameters } => match table.routes.get(route) {
-                Some(route) => Self::start(slf, route, &parameters, octets, input),
-                None => Err(PyRuntimeError::new_err(
-                    "the router knows a route that the table does not",
-                )),
-            },
+        let mut groups = Vec::new();
+        let lookup = if table.tree.is_conditional() {
+            let authority = server.head.borrow(py).authority;
+            match table.find(py, method, authority.of(start), &path) {
+                Ok(found) => {
+                    groups = found.groups;
+                    found.lookup
+                }
+                Err(error) => {
+                    exit_request(py, &error)?;
+                    return Self::fail(slf, &error, octets, None);
+                }
+            }
+        } else {
+            table.tree.lookup(method, &path)
+        };
+        let unknown =
+            || PyRuntimeError::new_err("the router knows a route that the table does not");
+        match lookup {
+            Lookup::Found { route, parameters } => {
+                let route = table.routes.get(route).ok_or_else(unknown)?;
+                Self::start(slf, route, &parameters, octets, input)
+            }
+            Lookup::Matched { route } => {
+                let route = table.routes.get(route).ok_or_else(unknown)?;
+                let parameters: Vec<&[u8]> = groups.iter().map(Vec::as_slice).collect();
+                Self::start(slf, route, &parameters, octets, input)
+            }
+            Lookup::Redirect { .. } => {
+                let location = {
+                    let head = server.head.borrow(py);
+                    let query = head.query.map(|query| query.of(start));
+                    other_spelling(head.path.of(start), query)
+                };
+                let error = vibora_error(py, "SlashRedirect", (location,));
+                Self::fail(slf, &error, octets, None)
+            }
             Lookup::Options { allow } => this.send_empty(py, 204, Some(allow)),
             Lookup::MethodNotAllowed { allow } => {
                 let allowed: Vec<&str> = allow.split(", ").collect();
