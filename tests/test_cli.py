@@ -234,6 +234,26 @@ class TestOtherCommands:
             "METHODS     PATTERN           NAME  HANDLER\nGET DELETE  /users/<user_id>  user  app.user (app.py:12)\n"
         )
 
+    def test_routes_with_hosts(self, program: "Start") -> None:
+        code = """
+import re
+from vibora import Vibora
+
+app = Vibora()
+
+@app.get(re.compile(r"/(?P<year>\\d+)"), hosts=["a.test", re.compile("b.*")])
+def year(year=""): ...
+
+app.add_route("/", year)
+"""
+        status, output = program("-m", "vibora", "routes", "app", code=code).output()
+        assert status == 0
+        assert [line.split() for line in output.splitlines()] == [
+            ["METHODS", "PATTERN", "NAME", "HANDLER", "HOSTS"],
+            ["GET", r"/(?P<year>\d+)", "year", "app.year", "(app.py:7)", "a.test", "b.*"],
+            ["GET", "/", "year", "app.year", "(app.py:7)"],
+        ]
+
     def test_version(self, program: "Start") -> None:
         python = ".".join(map(str, sys.version_info[:3]))
         code, output = program("-m", "vibora", "version").output()

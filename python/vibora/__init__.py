@@ -25,6 +25,7 @@ from vibora.exceptions import (
     HTTPError,
     MethodNotAllowed,
     NotFound,
+    ReverseNotFound,
     Unauthorized,
     ViboraError,
     abort,
@@ -41,6 +42,7 @@ from vibora.responses import (
     StreamingResponse,
     TextResponse,
 )
+from vibora.routing import RouterStrategy
 from vibora.static import StaticHandler
 
 __all__ = [
@@ -64,7 +66,9 @@ __all__ = [
     "RedirectResponse",
     "Request",
     "Response",
+    "ReverseNotFound",
     "RouteLimits",
+    "RouterStrategy",
     "ServerLimits",
     "StaticHandler",
     "StreamingResponse",

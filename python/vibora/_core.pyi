@@ -609,7 +609,7 @@ class Route:
         min_body_rate: int,
         on_disconnect: Literal["cancel", "finish", "auto"],
         expression: re.Pattern[str] | None = None,
-        hosts: Sequence[str | re.Pattern[str]] = [],
+        hosts: Sequence[str | re.Pattern[str]] = ...,
         strategy: Literal["strict", "redirect", "clone"] = "strict",
     ) -> Self: ...
     @property

@@ -4,10 +4,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
 
 from vibora import _core
+from vibora._core import Request
 from vibora.exceptions import ConfigurationError, DuplicateRoute
 from vibora.limits import RouteLimits, ServerLimits
 from vibora.proxies import TrustedProxies
-from vibora.routing import Handler, OnDisconnect, RouteOptions, compile_route, describe
+from vibora.routing import (
+    Handler,
+    Hosts,
+    OnDisconnect,
+    Pattern,
+    RouteOptions,
+    RouterStrategy,
+    compile_route,
+    describe,
+    handlers,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,12 +49,18 @@ class Vibora:
     Args:
         server_limits: The limits of the server that serves it.
         route_limits: The limits of its routes, where a route does not give its own.
+        router_strategy: Whether the slash at the end of a path counts, where a route does not say so.
+        server_name: The host, with its port where it has one, that absolute URLs are for: `example.com`.
+        url_scheme: The scheme of absolute URLs.
         trusted_proxies: The proxies it stands behind, such as `["127.0.0.1", "10.0.0.0/8", "unix"]`: what they say
             about the client is believed, and what anybody else says is not. `TrustedProxies` describes it.
 
     Attributes:
         server_limits: The same; read when a server starts.
         route_limits: The same; read when a route is registered.
+        router_strategy: The same; read when a route is registered.
+        server_name: The same.
+        url_scheme: The same.
         trusted_proxies: The same, as `TrustedProxies` or None; read when a server starts.
 
     Raises:
@@ -55,10 +72,16 @@ class Vibora:
         *,
         server_limits: ServerLimits | None = None,
         route_limits: RouteLimits | None = None,
+        router_strategy: RouterStrategy = RouterStrategy.REDIRECT,
+        server_name: str | None = None,
+        url_scheme: str = "http",
         trusted_proxies: TrustedProxies | Iterable[str] | None = None,
     ) -> None:
         self.server_limits = server_limits or ServerLimits()
         self.route_limits = route_limits or RouteLimits()
+        self.router_strategy = router_strategy
+        self.server_name = server_name
+        self.url_scheme = url_scheme
         if trusted_proxies is not None and not isinstance(trusted_proxies, TrustedProxies):
             trusted_proxies = TrustedProxies(trusted_proxies)
         self.trusted_proxies = trusted_proxies
@@ -74,16 +97,18 @@ class Vibora:
 
     def add_route(
         self,
-        pattern: str,
-        handler: Handler,
+        pattern: Pattern,
+        handler: Handler | object,
         methods: Sequence[str] | None = None,
         **options: Unpack[RouteOptions],
     ) -> None:
         """Register a handler: what `route` does, as a call.
 
         Args:
-            pattern: The path. `<name>` stands for one segment, `<*name>` at the end for the rest.
-            handler: What answers. An `async def` runs on the event loop, a `def` in a thread pool.
+            pattern: The path. `<name>` stands for one segment, `<*name>` at the end for the rest. Or an expression,
+                `re.compile(...)`, that matches all of the path; its named groups are the parameters.
+            handler: What answers. An `async def` runs on the event loop, a `def` in a thread pool. A class, or an
+                object that cannot be called, answers with its methods `get`, `post` and so on.
             methods: The methods it answers; GET when omitted. HEAD comes with GET, and OPTIONS by itself.
             **options: As for `route`.
 
@@ -91,24 +116,39 @@ class Vibora:
             DuplicateRoute: If a route answers the same requests.
             ConfigurationError: If the handler, the pattern or an option is wrong.
         """
-        route = compile_route(pattern, handler, methods, default_limits=self.route_limits, **options)
+        for answered, function, view in handlers(handler, methods):
+            given: RouteOptions = options if view is None or options.get("name") else {**options, "name": view}
+            self._add(
+                compile_route(
+                    pattern,
+                    function,
+                    answered,
+                    default_limits=self.route_limits,
+                    default_strategy=self.router_strategy,
+                    **given,
+                )
+            )
+
+    def _add(self, route: _core.Route) -> None:
         try:
             self._router.add(route)
         except _core.RouteConflict as conflict:
             other = conflict.existing
             raise DuplicateRoute(
-                f"{' '.join(route.methods)} {pattern!r}, handler {describe(handler)}, answers the same requests as "
-                f"{' '.join(other.methods)} {other.pattern!r}, handler {describe(other.handler)}"
+                f"{' '.join(route.methods)} {route.pattern!r}, handler {describe(route.handler)}, answers the same "
+                f"requests as {' '.join(other.methods)} {other.pattern!r}, handler {describe(other.handler)}"
             ) from None
         except ValueError as error:
-            raise ConfigurationError(f"handler {describe(handler)}: {error}") from None
+            raise ConfigurationError(f"handler {describe(route.handler)}: {error}") from None
 
     def route(
         self,
-        pattern: str,
+        pattern: Pattern,
         methods: Sequence[str] | None = None,
         *,
         name: str | None = None,
+        hosts: Hosts | None = None,
+        strategy: RouterStrategy | None = None,
         limits: RouteLimits | None = None,
         timeout: float | None = None,
         inline: bool = False,
@@ -122,9 +162,13 @@ class Vibora:
         ```
 
         Args:
-            pattern: The path. `<name>` stands for one segment, `<*name>` at the end for the rest.
+            pattern: The path. `<name>` stands for one segment, `<*name>` at the end for the rest. Or an expression,
+                `re.compile(...)`, that matches all of the path; its named groups are the parameters.
             methods: The methods it answers; GET when omitted. HEAD comes with GET, and OPTIONS by itself.
             name: The name of the route; the handler's when omitted.
+            hosts: The hosts it answers for: names such as `"api.example.com"`, `"*.example.com"` for all names below,
+                or expressions. All hosts when omitted.
+            strategy: Whether the slash at the end of the path counts; the app's when omitted.
             limits: The limits of the route; the app's when omitted.
             timeout: Seconds, in place of `limits.timeout`; 0 switches it off.
             inline: Run a `def` handler on the event loop: quicker, and right only when it never blocks.
@@ -142,6 +186,8 @@ class Vibora:
                 handler,
                 methods,
                 name=name,
+                hosts=hosts,
+                strategy=strategy,
                 limits=limits,
                 timeout=timeout,
                 inline=inline,
@@ -151,33 +197,78 @@ class Vibora:
 
         return register
 
-    def get(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+    def get(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
         """Register the handler below for GET, and so for HEAD; `route` describes the options."""
         return self.route(pattern, ["GET"], **options)
 
-    def post(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+    def post(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
         """Register the handler below for POST; `route` describes the options."""
         return self.route(pattern, ["POST"], **options)
 
-    def put(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+    def put(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
         """Register the handler below for PUT; `route` describes the options."""
         return self.route(pattern, ["PUT"], **options)
 
-    def patch(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+    def patch(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
         """Register the handler below for PATCH; `route` describes the options."""
         return self.route(pattern, ["PATCH"], **options)
 
-    def delete(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+    def delete(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
         """Register the handler below for DELETE; `route` describes the options."""
         return self.route(pattern, ["DELETE"], **options)
 
-    def head(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+    def head(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
         """Register the handler below for HEAD; `route` describes the options."""
         return self.route(pattern, ["HEAD"], **options)
 
-    def options(self, pattern: str, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
+    def options(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
         """Register the handler below for OPTIONS; `route` describes the options."""
         return self.route(pattern, ["OPTIONS"], **options)
+
+    def url_for(
+        self,
+        name: str,
+        /,
+        _external: bool = False,  # noqa: FBT001, FBT002  as in Flask and in the first Vibora
+        *,
+        _scheme: str | None = None,
+        _host: str | None = None,
+        _request: Request | None = None,
+        **params: object,
+    ) -> str:
+        """Return the URL of a route, percent-encoded.
+
+        ```python
+        app.url_for("user", user_id=7, tab=["a", "b"])  # /users/7?tab=a&tab=b
+        ```
+
+        Args:
+            name: The name of the route: that of its handler, unless it was given one.
+            _external: Return an absolute URL, with scheme and host. The host is that of the route or the app's
+                `server_name`.
+            _scheme: The scheme of an absolute URL; that of the request or the app's `url_scheme` when omitted.
+            _host: The host of an absolute URL, with its port.
+            _request: A request whose host is taken where neither the route nor the app has one. Clients choose what
+                they send: do not build links for others with it.
+            **params: The parameters of the path, and what becomes the query: a list repeats its name, None is left
+                out.
+
+        Raises:
+            ReverseNotFound: If no route has the name, a parameter is missing or does not fit, or no host is known.
+        """
+        from vibora.reverse import build_origin, build_url, find_route  # noqa: PLC0415  urllib is slow to import
+
+        route = find_route(self._router.routes, name, params)
+        origin = ""
+        if _external:
+            origin = build_origin(
+                route,
+                scheme=_scheme or (_request.scheme if _request else self.url_scheme),
+                host=_host,
+                server_name=self.server_name,
+                requested=None if _request is None else _request.host,
+            )
+        return build_url(route, params, origin=origin)
 
     # --- serving ------------------------------------------------------------------------------------------------------
 

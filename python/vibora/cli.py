@@ -76,8 +76,12 @@ def _run(options: argparse.Namespace) -> None:
 
 def _routes(options: argparse.Namespace) -> None:
     routes = targets.load(options.target).routes
-    rows = [("METHODS", "PATTERN", "NAME", "HANDLER")]
-    rows += [(" ".join(route.methods), route.pattern, route.name, describe(route.handler)) for route in routes]
+    rows = [["METHODS", "PATTERN", "NAME", "HANDLER"]]
+    rows += [[" ".join(route.methods), route.pattern, route.name, describe(route.handler)] for route in routes]
+    if any(route.hosts for route in routes):
+        rows[0].append("HOSTS")
+        for row, route in zip(rows[1:], routes, strict=True):
+            row.append(" ".join(host if isinstance(host, str) else host.pattern for host in route.hosts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -4,8 +4,8 @@ import logging
 import traceback
 from typing import Final
 
-from vibora._core import Request, Response, Route, TextResponse
-from vibora.exceptions import ClientDisconnected, HTTPError, reason_phrase
+from vibora._core import RedirectResponse, Request, Response, Route, TextResponse
+from vibora.exceptions import ClientDisconnected, HTTPError, SlashRedirect, reason_phrase
 from vibora.routing import describe
 
 logger: Final = logging.getLogger("vibora.error")
@@ -27,6 +27,8 @@ def answer_error(
     """
     if isinstance(error, HTTPError):
         return TextResponse(error.detail, error.status, error.headers)
+    if isinstance(error, SlashRedirect):
+        return RedirectResponse(error.location, 308)
     if isinstance(error, ClientDisconnected):
         logger.debug("%s: the client disconnected", _where(request, route))
         return TextResponse("", 499)  # nginx's status for it; nobody reads it

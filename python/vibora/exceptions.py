@@ -28,6 +28,8 @@
     │   ├── MethodNotImplemented     501
     │   ├── ServiceUnavailable       503
     │   └── VersionNotSupported      505
+    ├── ReverseNotFound              no URL can be built from a name and parameters
+    ├── SlashRedirect                the path has its slash at the end too much, or too little; answered with 308
     ├── ClientDisconnected           the client has gone: nobody is left to answer
     └── StreamAlreadyConsumed        the content of a request is streamed once
 """
@@ -53,6 +55,25 @@ class CannotListen(ViboraError, OSError):
 
     def __str__(self) -> str:
         return self.strerror or super().__str__()
+
+
+class ReverseNotFound(ViboraError, LookupError):
+    """No URL can be built: no route has the name, or a parameter is missing or does not fit."""
+
+
+class SlashRedirect(ViboraError):
+    """The path is that of a route but for the slash at its end (`RouterStrategy.REDIRECT`): answered with 308.
+
+    Args:
+        location: The other spelling, with the query; always on the same server.
+
+    Attributes:
+        location: The same.
+    """
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location: Final = location
 
 
 class HTTPError(ViboraError):

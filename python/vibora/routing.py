@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from enum import Enum
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict, Union, get_args, get_origin
 
 from vibora._core import Request, Route
@@ -27,10 +28,32 @@ _Drive: TypeAlias = Literal["direct", "task", "thread", "inline"]
 _Argument: TypeAlias = tuple[str, object, str | None]
 
 
+Pattern: TypeAlias = str | re.Pattern[str]
+#: One host or several: names such as `api.example.com`, `*.example.com`, or expressions.
+Hosts: TypeAlias = Pattern | Sequence[Pattern]
+
+
+class RouterStrategy(Enum):
+    """What the other spelling of a path is to a route: `/users/` where its pattern is `/users`, and the reverse.
+
+    The path `/` has no other spelling; a pattern that ends with `<*name>` and an expression say themselves what they
+    match.
+    """
+
+    STRICT = 1
+    """Another path, which some other route may have."""
+    REDIRECT = 2
+    """A mistake: it is answered with 308, which leads to the pattern's own spelling and keeps method and query."""
+    CLONE = 3
+    """The same: both are answered."""
+
+
 class RouteOptions(TypedDict, total=False):
     """What a route can be given besides pattern, methods and handler; `Vibora.route` describes each."""
 
     name: str | None
+    hosts: Hosts | None
+    strategy: RouterStrategy | None
     limits: RouteLimits | None
     timeout: float | None
     inline: bool
@@ -38,12 +61,15 @@ class RouteOptions(TypedDict, total=False):
 
 
 def compile_route(
-    pattern: str,
+    pattern: Pattern,
     handler: Handler,
     methods: Sequence[str] | None = None,
     *,
     default_limits: RouteLimits,
+    default_strategy: RouterStrategy = RouterStrategy.REDIRECT,
     name: str | None = None,
+    hosts: Hosts | None = None,
+    strategy: RouterStrategy | None = None,
     limits: RouteLimits | None = None,
     timeout: float | None = None,
     inline: bool = False,
@@ -52,11 +78,14 @@ def compile_route(
     """Read a handler, and make its route.
 
     Args:
-        pattern: The path, with `<name>` for a segment and `<*name>` for the rest.
+        pattern: The path, with `<name>` for a segment and `<*name>` for the rest; or an expression for all of it.
         handler: What answers.
         methods: The methods it answers; GET when None.
         default_limits: Its limits when `limits` is None.
+        default_strategy: Its strategy when `strategy` is None.
         name: The name of the route; the handler's when None.
+        hosts: The hosts it answers for; all of them when there are none.
+        strategy: Whether the slash at the end of a path counts.
         limits: Its limits.
         timeout: Seconds, instead of the timeout of the limits; 0 is off.
         inline: Run a `def` handler on the event loop instead of in a thread.
@@ -66,7 +95,7 @@ def compile_route(
         ConfigurationError: If the handler, the pattern or an option is wrong.
     """
     if isinstance(handler, type) or not callable(handler):
-        raise ConfigurationError(f"a handler is a function, got {handler!r} for pattern {pattern!r}")
+        raise ConfigurationError(_NO_HANDLER.format(handler))
     try:
         if on_disconnect not in get_args(OnDisconnect):
             raise ConfigurationError(  # noqa: TRY301  the handler below adds whose it is
@@ -75,14 +104,19 @@ def compile_route(
         limits = limits or default_limits
         if timeout is not None:
             limits = replace(limits, timeout=timeout)
-        parameters = _parameters(pattern)
+        expression = pattern if isinstance(pattern, re.Pattern) else None
+        text = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+        parameters = _parameters(text) if expression is None else _groups(expression, strategy)
         return Route(
             handler,
-            pattern=pattern,
+            pattern=text,
+            expression=expression,
+            hosts=_hosts(hosts),
+            strategy=_strategy(strategy or default_strategy),
             methods=_methods(methods),
             name=name or _name(handler),
             drive=_drive(handler, inline=inline),
-            arguments=list(_arguments(handler, pattern, parameters)),
+            arguments=list(_arguments(handler, text, parameters)),
             parameters=list(parameters),
             max_body_size=limits.max_body_size or sys.maxsize,
             timeout=limits.timeout or 0.0,
@@ -118,6 +152,8 @@ def _function(handler: Handler) -> Handler:
     while True:
         if isinstance(handler, functools.partial):
             handler = handler.func
+        elif isinstance(handler, _Action):
+            handler = handler.method
         elif inspect.ismethod(handler):
             handler = handler.__func__
         elif inspect.isfunction(call := getattr(type(handler), "__call__", None)):  # noqa: B004  not whether: which
@@ -129,8 +165,72 @@ def _function(handler: Handler) -> Handler:
 def _name(handler: Handler) -> str:
     if isinstance(handler, functools.partial):
         return _name(handler.func)
+    if isinstance(handler, _Action):
+        return handler.view.__name__
     name: str | None = getattr(handler, "__name__", None)
     return name or type(handler).__name__
+
+
+# --- views ------------------------------------------------------------------------------------------------------------
+
+_VERBS: Final = ("get", "head", "post", "put", "patch", "delete", "options")
+
+_NO_HANDLER: Final = "a handler is a function, got {!r}; a class or an object that answers has methods get, post, …"
+
+
+class _Action:
+    """A method of a class that answers: each call makes an object of the class, and calls the method on it."""
+
+    __slots__ = ("__weakref__", "method", "view")
+
+    def __init__(self, view: type, method: Handler) -> None:
+        self.view = view
+        self.method = method
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self.method(self.view(), *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{self.view.__qualname__}.{_name(self.method)}>"
+
+
+def handlers(
+    handler: Handler | object, methods: Sequence[str] | None = None
+) -> Iterator[tuple[Sequence[str] | None, Handler, str | None]]:
+    """Yield the methods that a handler answers, what answers them, and its name where it has none of its own.
+
+    A function answers all of them. A class answers with a method of its own for each: `get` answers GET. It is made
+    anew for each request, so that what one request leaves in it is seen by no other. An object is shared.
+
+    Args:
+        handler: A function, a class, or an object that cannot be called.
+        methods: The methods; for a class or an object those that it has a method for, when None.
+
+    Raises:
+        ConfigurationError: If a method is missing, or the class cannot be made without arguments.
+    """
+    if callable(handler) and not isinstance(handler, type):
+        yield methods, handler, None
+        return
+    view: type = handler if isinstance(handler, type) else type(handler)
+    verbs = [verb for verb in _VERBS if callable(getattr(handler, verb, None))]
+    if not verbs and methods is None:
+        raise ConfigurationError(_NO_HANDLER.format(handler))
+    if methods is not None:
+        verbs = [method.lower() for method in _methods(methods)]
+    for verb in verbs:
+        if not callable(found := getattr(handler, verb, None)):
+            raise ConfigurationError(f"{view.__qualname__} has no method {verb!r}, as methods={methods!r} asks for")
+        if view is handler and inspect.isfunction(inspect.getattr_static(view, verb)):
+            found = _Action(view, found)
+            try:
+                inspect.signature(view).bind()
+            except (TypeError, ValueError) as error:
+                raise ConfigurationError(
+                    f"class {view.__qualname__} is made for each request, without arguments: {error}; "
+                    "to share one object, register that"
+                ) from None
+        yield [verb.upper()], found, view.__name__
 
 
 # --- the pattern ------------------------------------------------------------------------------------------------------
@@ -161,6 +261,54 @@ def _parameters(pattern: object) -> dict[str, bool]:
             f"'<' and '>' enclose a path parameter, as in '/users/<name>', got pattern {pattern!r}"
         )
     return parameters
+
+
+def _groups(expression: re.Pattern[Any], strategy: RouterStrategy | None) -> dict[str, bool]:
+    """Return the parameters of an expression in order: its groups that have a name."""
+    text = expression.pattern
+    if not isinstance(text, str):
+        raise ConfigurationError(f"an expression is made from a str, got {expression!r}")
+    if re.match(r"\^?[\w\-~%@:]", text):
+        raise ConfigurationError(f"an expression matches all of the path, which starts with '/', got {expression!r}")
+    if strategy is not None:
+        raise ConfigurationError(
+            f"an expression says itself what may be at the end, as '/?' does: {expression!r} takes no strategy"
+        )
+    return dict.fromkeys(sorted(expression.groupindex, key=expression.groupindex.__getitem__), False)
+
+
+def _strategy(strategy: object) -> Literal["strict", "redirect", "clone"]:
+    match strategy:
+        case RouterStrategy.STRICT:
+            return "strict"
+        case RouterStrategy.REDIRECT:
+            return "redirect"
+        case RouterStrategy.CLONE:
+            return "clone"
+        case _:
+            raise ConfigurationError(f"strategy is a RouterStrategy, got {strategy!r}")
+
+
+_HOST: Final = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\]", re.ASCII)
+
+
+def _hosts(hosts: Hosts | None) -> list[Pattern]:
+    """Return the hosts as the router compares them: in lower case, without the dot at the end."""
+    found: list[Pattern] = []
+    given: Iterable[object] = (hosts,) if isinstance(hosts, (str, re.Pattern)) else hosts or ()
+    for host in given:
+        expression: re.Pattern[Any] | None = host if isinstance(host, re.Pattern) else None
+        if expression is not None and isinstance(expression.pattern, str):
+            # The case of a host does not count (RFC 9110 §4.2.3).
+            found.append(re.compile(expression.pattern, expression.flags | re.IGNORECASE))
+        elif isinstance(host, str) and _HOST.fullmatch(host.lower()):
+            found.append(host.lower().removesuffix("."))
+        else:
+            advice = "without a port, in ASCII" if isinstance(host, str) else "or an expression made from a str"
+            raise ConfigurationError(
+                f"a host is a name such as 'api.example.com', '*.example.com', {advice}, got {host!r}"
+            )
+    return found
 
 
 def _methods(methods: Iterable[object] | None) -> list[str]:
@@ -237,7 +385,9 @@ def _source(
                 f"path parameter {name!r} cannot be converted to {inspect.formatannotation(annotation)}: "
                 "supported are str, int, float, bool, uuid.UUID and datetime.date"
             )
-        return "parameter", (list(parameters).index(name), _CONVERTERS[kind])
+        place = list(parameters).index(name)
+        # The default is for a group of an expression that takes no part in a match.
+        return "parameter", (place, _CONVERTERS[kind], *((parameter.default,) if has_default else ()))
     if has_default:
         return None
     raise ConfigurationError(
@@ -248,6 +398,19 @@ def _source(
 
 def _signature(handler: Handler) -> tuple[inspect.Signature, Mapping[str, object]]:
     """Return the signature of a handler, and where the names in its annotations are looked up."""
+    if isinstance(handler, _Action):
+        signature, namespace = _signature_of(handler.method)
+        parameters = list(signature.parameters.values())
+        own = parameters[0].kind if parameters else None
+        if own in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+            del parameters[0]
+        elif own is not inspect.Parameter.VAR_POSITIONAL:
+            raise ConfigurationError("a method takes the object it belongs to first, which is called self")
+        return signature.replace(parameters=parameters), namespace
+    return _signature_of(handler)
+
+
+def _signature_of(handler: Handler) -> tuple[inspect.Signature, Mapping[str, object]]:
     namespace: Mapping[str, object] = getattr(inspect.unwrap(_function(handler)), "__globals__", {})
     options: dict[str, Any] = {}
     if sys.version_info >= (3, 14):

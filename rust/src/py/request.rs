@@ -253,6 +253,14 @@ impl Request {
         Some(reported)
     }
 
+    /// The host that the client asks for, with the port if it says so.
+    pub(crate) fn authority(&self, py: Python<'_>) -> Vec<u8> {
+        match self.reported(py) {
+            Some(reported) => reported.host.clone(),
+            None => self.authority.of(&self.head).to_vec(),
+        }
+    }
+
     /// The peer's address, as IPv4 where it is one that was mapped into IPv6.
     fn connected_ip(&self) -> Option<String> {
         let (address, _) = self.caller.address.as_ref()?;
@@ -489,7 +497,7 @@ impl Request {
             return Ok(PyDict::new(py));
         };
         let method = self.method_text.of(&self.head);
-        let found = table.find(py, method, self.authority.of(&self.head), &path)?;
+        let found = table.find(py, method, &self.authority(py), &path)?;
         match found.lookup {
             Lookup::Found { parameters, .. } => route.get().path_parameters(py, &parameters),
             Lookup::Matched { .. } => {

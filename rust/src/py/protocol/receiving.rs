@@ -171,8 +171,12 @@ impl Protocol {
         let table = server.table(py);
         let mut groups = Vec::new();
         let lookup = if table.tree.is_conditional() {
-            let authority = server.head.borrow(py).authority;
-            match table.find(py, method, authority.of(start), &path) {
+            // The host that routes are chosen by is the one that handlers are told.
+            let host = match server.proxies {
+                Some(_) => Self::request(slf, octets, None)?.get().authority(py),
+                None => server.head.borrow(py).authority.of(start).to_vec(),
+            };
+            match table.find(py, method, &host, &path) {
                 Ok(found) => {
                     groups = found.groups;
                     found.lookup
