@@ -477,12 +477,33 @@ class TestLoops:
         app = make_app()
         with app.test_client() as client:
             client.get("/")
+            client.half_open(b"GET /boom HTTP/1.1\r\nHost: a\r\n\r\n")
             client.half_open()
             reference = weakref.ref(client._network.server)
         del client
         app._servers.clear()
         gc.collect()
         assert reference() is None
+
+    def test_the_end_of_the_block_is_the_end_of_the_app(self) -> None:
+        app = Vibora(server_limits=ServerLimits(graceful_timeout=0.02))
+        ends: list[str] = []
+
+        @app.post("/")
+        async def work() -> Response:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                ends.append("cancelled")
+                raise
+            return Response()
+
+        with app.test_client() as client:
+            connection = client.slow_reader("/", method="POST")
+            connection.disconnect()
+            assert ends == []  # what is not safe may finish, though its client is gone
+        assert ends == ["cancelled"]
+        assert repr(connection) == "<Connection closed unread=0 unsent=0>"
 
     def test_without_httpx_the_message_says_what_to_install(self) -> None:
         code = "import sys; sys.modules['httpx'] = None\nfrom vibora import Vibora\nVibora().test_client()"

@@ -68,6 +68,10 @@ class _Failures:
     def take(self, protocol: asyncio.Protocol) -> BaseException | None:
         return self._by_protocol.pop(protocol, None)
 
+    def clear(self) -> None:
+        """Forget them, and so the connections, which know the server, which knows this object."""
+        self._by_protocol.clear()
+
 
 class _Network:
     """A server that runs in this loop without sockets, and the way to it."""
@@ -116,7 +120,9 @@ class _Network:
         for connection in self._connections:
             connection.close()
             connection.disconnect()
+        self._connections.clear()
         await self.server.stop()
+        self.failures.clear()
 
 
 # --- HTTP over a connection -------------------------------------------------------------------------------------------
