@@ -66,6 +66,13 @@ async def stream(request: Request):
             yield request.path
     return StreamingResponse(chunks)
 
+@app.get("/own")
+async def own():
+    async def chunks():
+        yield response.status_code.to_bytes(2)
+    response = StreamingResponse(chunks)
+    return response
+
 @app.get("/endless")
 async def endless():
     async def chunks():
@@ -212,6 +219,14 @@ def test_a_request_that_knows_itself_is_collected(measured: Measured) -> None:
         before = measured.state()["instances"]["Request"]
         ask(peer, message("/cycle"), 1000)
         assert measured.state()["instances"]["Request"] - before < 10
+
+
+def test_a_stream_that_knows_its_response_is_collected(measured: Measured) -> None:
+    with measured.connect() as peer:
+        ask(peer, message("/own"), 100)
+        before = measured.state()["instances"]["Streaming"]
+        ask(peer, message("/own"), 1000)
+        assert measured.state()["instances"]["Streaming"] - before < 10
 
 
 def test_clients_that_vanish_leave_nothing(measured: Measured) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -444,3 +445,96 @@ class TestTextAndJson:
         answer = served.ask("/", "POST", content=content)
         assert (answer.status, answer.text.partition(":")[0]) == (400, "invalid JSON")
         assert not served.log
+
+
+def name_of_the_task() -> str:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.get_name()
+
+
+class TestHandlersThatOnlyRead:
+    """Their content is there as a rule: then nothing can suspend, and no task is made for them."""
+
+    POST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 7\r\n\r\n"
+
+    def app(self) -> Vibora:
+        app = Vibora()
+
+        @app.post("/", name="reads")
+        async def reads(request: Request) -> Response:
+            number = await request.json()
+            again = await request.text()
+            return JsonResponse([number, again, name_of_the_task()])
+
+        return app
+
+    def test_content_that_is_there_needs_no_task(self, serve: "Serve") -> None:
+        with serve(self.app()).connect() as peer:
+            peer.send((self.POST + b"1234567") * 3)
+            for _ in range(3):
+                assert json.loads(peer.read_answer().content) == [1234567, "1234567", "vibora"]
+
+    def test_content_that_is_still_to_come_is_waited_for_in_one(self, serve: "Serve") -> None:
+        with serve(self.app()).connect() as peer:
+            peer.send(self.POST + b"123")
+            time.sleep(0.05)
+            peer.send(b"4567" + self.POST + b"7654321")
+            assert json.loads(peer.read_answer().content) == [1234567, "1234567", "reads"]
+            assert json.loads(peer.read_answer().content) == [7654321, "7654321", "vibora"]
+
+    def test_content_that_cannot_be_read_is_refused_in_the_same_way(self, serve: "Serve") -> None:
+        with serve(self.app()).connect() as peer:
+            for data in (b"not {JSON", b"[" * 9):
+                peer.send(self.POST.replace(b"7", b"9") + data)
+                assert peer.read_answer().status == 400
+
+    @pytest.mark.parametrize("kind", ["own_name", "other_object", "assigned", "later", "iterates", "enters"])
+    def test_whatever_else_may_suspend_gets_a_task(self, serve: "Serve", kind: str) -> None:  # noqa: C901  six kinds
+        class Other:
+            async def json(self) -> str:
+                await asyncio.sleep(0)
+                return name_of_the_task()
+
+            async def __aenter__(self) -> str:
+                return await self.json()
+
+            async def __aexit__(self, *_: object) -> None:
+                await asyncio.sleep(0)
+
+        other = Other()
+
+        async def own_name(this: Request) -> Response:
+            await this.json()
+            return Response(name_of_the_task())
+
+        async def other_object(request: Request) -> Response:
+            await request.json()
+            return Response(await other.json())
+
+        async def assigned(request: Request) -> Response:
+            request = other  # type: ignore[assignment]
+            return Response(await request.json())
+
+        async def later(request: Request) -> Response:
+            reading = other.json()
+            await request.json()
+            return Response(await reading)
+
+        async def iterates(request: Request) -> Response:
+            async for _ in request.stream:
+                pass
+            return Response(name_of_the_task())
+
+        async def enters(request: Request) -> Response:
+            await request.json()
+            async with other as name:
+                return Response(name)
+
+        app = Vibora()
+        app.add_route("/", locals()[kind], ["POST"], name="task")
+        served = serve(app)
+        with served.connect() as peer:
+            peer.send(self.POST + b"1234567")
+            expected = "vibora" if kind == "own_name" else "task"
+            assert peer.read_answer().text == expected

@@ -158,6 +158,30 @@ class TestSources:
         served = serve(app_of(lambda: [large, b"end"]))
         assert served.ask("/at-once").chunks == [large, b"end"]
 
+    @pytest.mark.parametrize("target", ["/at-once", "/later"])
+    @pytest.mark.parametrize("waits", [False, True])
+    @pytest.mark.parametrize("version", ["1.1", "1.0"])
+    def test_chunks_of_every_size_arrive_in_order(
+        self, serve: Serve, target: str, *, waits: bool, version: str
+    ) -> None:
+        """Small chunks are gathered, large ones are not: neither overtakes the other."""
+        sizes = [1, 16 * 1024, 100, 16 * 1024 - 1, 300_000, 0, 5, 64 * 1024, 64 * 1024, 2_000_000, 3]
+        pieces = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
+
+        async def chunks() -> AsyncIterator[bytes | memoryview]:
+            for number, piece in enumerate(pieces):
+                if waits:
+                    await asyncio.sleep(0)
+                yield memoryview(piece) if number % 2 else piece
+
+        served = serve(app_of(lambda: chunks))
+        with connect(served, receive_buffer=64 * 1024) as peer:
+            peer.send(message(target, version=version))
+            answer = peer.read_answer()
+        assert answer.content == b"".join(pieces)
+        if version == "1.1":
+            assert answer.chunks == [piece for piece in pieces if piece]
+
 
 class TestDelivery:
     def test_a_chunk_leaves_as_soon_as_its_generator_waits(self, serve: Serve) -> None:

@@ -574,8 +574,9 @@ class Route:
         pattern: The path, with `<name>` for a segment and `<*name>` for the rest; with an expression, its text.
         methods: The methods it answers.
         name: Its name.
-        drive: How it is run: `"direct"`, a coroutine function that has no suspension point; `"task"`, another one, or
-            what returns an awaitable; `"thread"`, a function in the thread pool; `"inline"`, a function on the loop.
+        drive: How it is run: `"direct"`, a coroutine function that has no suspension point; `"content"`, one that
+            waits for nothing but its request's content; `"task"`, another one, or what returns an awaitable;
+            `"thread"`, a function in the thread pool; `"inline"`, a function on the loop.
         arguments: What it is called with, in order: kind, value, and the name where it is passed by keyword. Kinds:
             `("request", None, …)`; `("parameter", (index, converter, *default), …)` with one of the converters `"str"`,
             `"int"`, `"float"`, `"bool"`, `"uuid"` and `"date"`, and what stands for a group that takes no part in a
@@ -600,7 +601,7 @@ class Route:
         pattern: str,
         methods: Sequence[str],
         name: str,
-        drive: Literal["direct", "task", "thread", "inline"],
+        drive: Literal["direct", "content", "task", "thread", "inline"],
         arguments: Sequence[tuple[str, object, str | None]],
         parameters: Sequence[str],
         max_body_size: int,

@@ -2,7 +2,7 @@
 
 import dis
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from inspect import isawaitable
 from types import CodeType
 
@@ -22,6 +22,45 @@ def exit_with(request: BaseException) -> None:
 def can_suspend(code: CodeType) -> bool:
     """Say whether a coroutine or async generator with this code can ever hand control to the event loop."""
     return any(instruction.opname in _SUSPENDING for instruction in dis.get_instructions(code))
+
+
+_READING = frozenset({"content", "text", "json"})
+"""What of a request completes without suspending once its content has arrived."""
+
+
+def only_reads_content(code: CodeType, requests: Collection[str]) -> bool:
+    """Say whether a coroutine suspends for nothing but the content of its request: `await request.json()` and the like.
+
+    Args:
+        code: Its code.
+        requests: The names of those of its parameters that are the request.
+    """
+    instructions = list(dis.get_instructions(code))
+    assigned = {
+        name
+        for instruction in instructions
+        if instruction.opname.startswith(("STORE_FAST", "DELETE_FAST"))
+        for name in (instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,))
+    }
+    awaits = 0
+    for at, instruction in enumerate(instructions):
+        if instruction.opname == "GET_AWAITABLE":
+            call = [before for before in instructions[max(at - 4, 0) : at] if before.opname != "PRECALL"][-3:]
+            if [before.opname.removesuffix("_BORROW") for before in call] not in _METHOD_CALLS:
+                return False
+            variable, method, arguments = (before.argval for before in call)
+            if variable not in requests or variable in assigned or method not in _READING or arguments:
+                return False
+            awaits += 1
+        elif instruction.opname == "SEND":
+            awaits -= 1  # each `await` is one of both; `async for` and `async with` are not
+        elif instruction.opname in _SUSPENDING:
+            return False
+    return awaits == 0
+
+
+_METHOD_CALLS = (["LOAD_FAST", "LOAD_METHOD", "CALL"], ["LOAD_FAST", "LOAD_ATTR", "CALL"])
+"""`name.method()` as Python 3.11, and as newer ones, compile it."""
 
 
 def is_unsuspending_generator(code: CodeType) -> bool:

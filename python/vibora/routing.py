@@ -5,6 +5,7 @@ value is converted (its signature), and how it is run (its code). Whatever is wr
 that names the handler and its place in the source.
 """
 
+import contextlib
 import functools
 import inspect
 import re
@@ -17,14 +18,14 @@ from enum import Enum
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict, Union, get_args, get_origin
 
 from vibora._core import Request, Route
-from vibora._driving import can_suspend
+from vibora._driving import can_suspend, only_reads_content
 from vibora.exceptions import ConfigurationError
 from vibora.limits import RouteLimits
 
 Handler: TypeAlias = Callable[..., Any]
 OnDisconnect: TypeAlias = Literal["cancel", "finish", "auto"]
 
-_Drive: TypeAlias = Literal["direct", "task", "thread", "inline"]
+_Drive: TypeAlias = Literal["direct", "content", "task", "thread", "inline"]
 _Argument: TypeAlias = tuple[str, object, str | None]
 
 
@@ -489,12 +490,24 @@ def _drive(handler: Handler, *, inline: bool) -> _Drive:
         return "inline" if inline else "thread"
     if inline:
         raise ConfigurationError("inline=True is for def handlers: an async def handler runs on the event loop anyway")
-    return "task" if _needs_task(function) else "direct"
-
-
-def _needs_task(function: Handler) -> bool:
-    """Return whether a coroutine function may suspend, or ask for the task that it runs in."""
     code: types.CodeType | None = getattr(function, "__code__", None)
+    # One that asks for the task that it runs in is given one.
     if code is None or not code.co_flags & inspect.CO_COROUTINE or "current_task" in code.co_names:
-        return True
-    return can_suspend(code)
+        return "task"
+    if not can_suspend(code):
+        return "direct"
+    return "content" if only_reads_content(code, _requests(handler)) else "task"
+
+
+def _requests(handler: Handler) -> list[str]:
+    """Return the names of the parameters that are the request."""
+    signature, namespace = _signature(handler)
+    found: list[str] = []
+    for name, parameter in signature.parameters.items():
+        annotation = parameter.annotation
+        if annotation is parameter.empty and name == "request":
+            annotation = Request
+        with contextlib.suppress(Exception):  # an annotation that is unknown is no request's
+            if _plain(_evaluate(annotation, namespace)) is Request:
+                found.append(name)
+    return found

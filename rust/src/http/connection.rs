@@ -27,8 +27,8 @@ use super::body::{BodyDecoder, BodyEvent, BodyLimits, Framing};
 use super::fields::{FieldMap, KnownFields};
 use super::head::{HeadLimits, Method, RequestHead, Version, parse_head};
 use super::response::{
-    BodyLength, Persistence, ResponseHead, encode_chunk, encode_head, encode_interim,
-    encode_last_chunk,
+    BodyLength, Persistence, ResponseHead, encode_chunk, encode_chunk_header, encode_head,
+    encode_interim, encode_last_chunk,
 };
 use crate::error::ProtocolError;
 
@@ -619,23 +619,31 @@ impl Connection {
         Ok(())
     }
 
-    /// Accounts for content of known length that the caller sends itself, without a copy.
+    /// Announces a piece of content that the caller sends itself, without a copy: encodes what comes before it, and
+    /// returns what has to come right after it. `None`: nothing of it is to be sent.
     ///
     /// # Errors
     /// As [`Connection::send_content`].
-    pub fn content_sent(&mut self, length: u64) -> Result<(), SendError> {
+    pub fn announce_content(
+        &mut self,
+        out: &mut Vec<u8>,
+        length: usize,
+    ) -> Result<Option<&'static [u8]>, SendError> {
         match &mut self.sending {
             Sending::Content(ContentFraming::Length(owed)) => {
                 *owed = owed
-                    .checked_sub(length)
+                    .checked_sub(length as u64)
                     .ok_or(SendError::LengthMismatch { missing: 0 })?;
-                Ok(())
+                Ok(Some(b""))
             }
-            Sending::Content(ContentFraming::UntilClose | ContentFraming::Suppressed) => Ok(()),
-            Sending::Content(ContentFraming::Chunked)
-            | Sending::Idle
-            | Sending::Head
-            | Sending::Closed => Err(SendError::NotNow),
+            Sending::Content(ContentFraming::Chunked) if length == 0 => Ok(None),
+            Sending::Content(ContentFraming::Chunked) => {
+                encode_chunk_header(out, length);
+                Ok(Some(b"\r\n"))
+            }
+            Sending::Content(ContentFraming::UntilClose) => Ok(Some(b"")),
+            Sending::Content(ContentFraming::Suppressed) => Ok(None),
+            Sending::Idle | Sending::Head | Sending::Closed => Err(SendError::NotNow),
         }
     }
 

@@ -24,7 +24,11 @@ impl Drop for Entered<'_, '_> {
     fn drop(&mut self) {
         let py = self.context.py();
         // A panic may be passing by with its exception set: leaving must not disturb it.
-        let pending = PyErr::take(py);
+        let pending = if PyErr::occurred(py) {
+            PyErr::take(py)
+        } else {
+            None
+        };
         // SAFETY: entered by `enter`, and everything that ran in between has left what it entered.
         if unsafe { ffi::PyContext_Exit(self.context.as_ptr()) } != 0 {
             PyErr::fetch(py).write_unraisable(py, Some(self.context));

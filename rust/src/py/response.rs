@@ -4,6 +4,7 @@
 
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError, PyValueError};
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
 
@@ -27,7 +28,6 @@ pub(crate) enum Fields {
 
 /// What makes a response a stream.
 pub(crate) struct Stream {
-    pub(crate) source: Py<PyAny>,
     /// Milliseconds; 0: off.
     pub(crate) chunk_timeout: u64,
     /// Milliseconds; 0: off.
@@ -477,37 +477,101 @@ response_class!(
     }
 );
 
-response_class!(
-    /// Content produced piece by piece.
-    ///
-    /// `stream` is an (async) generator function, an (async) iterator or an iterable of bytes or text. The client has
-    /// `chunk_timeout` seconds to consume each piece and `complete_timeout` seconds for all; 0 or None: no limit. The
-    /// time that the generator takes does not count.
-    StreamingResponse, "StreamingResponse",
-    "(stream, status_code=200, headers=None, cookies=None, chunk_timeout=10, complete_timeout=0, *, send_head_first=False)",
-    (stream, status_code=None, headers=None, cookies=None, chunk_timeout=Some(10.0), complete_timeout=Some(0.0), *, send_head_first=false),
-    (stream: &Bound<'_, PyAny>, status_code: Optional<'_, '_>, headers: Optional<'_, '_>, cookies: Optional<'_, '_>, chunk_timeout: Option<f64>, complete_timeout: Option<f64>, send_head_first: bool),
-    stream_parts,
-    {
-        #[getter]
-        fn stream<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyAny>> {
-            let py = slf.py();
-            slf.as_super().get().parts.borrow(py).stream.as_ref().map(|stream| stream.source.bind(py).clone())
-        }
+/// Content produced piece by piece.
+///
+/// `stream` is an (async) generator function, an (async) iterator or an iterable of bytes or text. The client has
+/// `chunk_timeout` seconds to consume each piece and `complete_timeout` seconds for all; 0 or None: no limit. The
+/// time that the generator takes does not count.
+#[pyclass(frozen, subclass, extends = Response, module = "vibora", name = "StreamingResponse")]
+#[derive(Default)]
+pub(crate) struct StreamingResponse {
+    /// Here and not in [`Parts`], because a generator may refer to its own response: the garbage collector has to see it,
+    /// and plain responses are spared its bookkeeping.
+    source: GilCell<Option<Py<PyAny>>>,
+}
 
-        #[getter]
-        fn chunk_timeout(slf: &Bound<'_, Self>) -> f64 {
-            let parts = slf.as_super().get().parts.borrow(slf.py());
-            parts.stream.as_ref().map_or(0.0, |stream| stream.chunk_timeout as f64 / 1000.0)
-        }
-
-        #[getter]
-        fn complete_timeout(slf: &Bound<'_, Self>) -> f64 {
-            let parts = slf.as_super().get().parts.borrow(slf.py());
-            parts.stream.as_ref().map_or(0.0, |stream| stream.complete_timeout as f64 / 1000.0)
-        }
+impl StreamingResponse {
+    /// What the chunks of a response come from, if it is a stream.
+    pub(crate) fn source_of(response: &Bound<'_, Response>) -> Option<Py<PyAny>> {
+        let py = response.py();
+        let this = response.cast::<Self>().ok()?;
+        let source = this.get().source.borrow(py);
+        source.as_ref().map(|source| source.clone_ref(py))
     }
-);
+}
+
+#[pymethods]
+impl StreamingResponse {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(stream, status_code=200, headers=None, cookies=None, chunk_timeout=10, complete_timeout=0, *, send_head_first=False)")]
+    fn new(
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyClassInitializer<Self> {
+        PyClassInitializer::from(Response::default()).add_subclass(Self::default())
+    }
+
+    #[pyo3(signature = (stream, status_code=None, headers=None, cookies=None, chunk_timeout=Some(10.0), complete_timeout=Some(0.0), *, send_head_first=false))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the signature is the public one, kept from Vibora"
+    )]
+    fn __init__(
+        slf: &Bound<'_, Self>,
+        stream: &Bound<'_, PyAny>,
+        status_code: Optional<'_, '_>,
+        headers: Optional<'_, '_>,
+        cookies: Optional<'_, '_>,
+        chunk_timeout: Option<f64>,
+        complete_timeout: Option<f64>,
+        send_head_first: bool,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        check_stream(stream)?;
+        let mut parts = Parts::default();
+        read_common(&mut parts, status_code, headers, cookies)?;
+        parts.stream = Some(Box::new(Stream {
+            chunk_timeout: milliseconds("chunk_timeout", chunk_timeout)?,
+            complete_timeout: milliseconds("complete_timeout", complete_timeout)?,
+            send_head_first,
+        }));
+        slf.as_super().get().replace(py, parts);
+        let old = slf.get().source.borrow(py).replace(stream.clone().unbind());
+        drop(old);
+        Ok(())
+    }
+
+    #[getter]
+    fn stream<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyAny>> {
+        Self::source_of(slf.as_super()).map(|source| source.into_bound(slf.py()))
+    }
+
+    #[getter]
+    fn chunk_timeout(slf: &Bound<'_, Self>) -> f64 {
+        let parts = slf.as_super().get().parts.borrow(slf.py());
+        let stream = parts.stream.as_ref();
+        stream.map_or(0.0, |stream| stream.chunk_timeout as f64 / 1000.0)
+    }
+
+    #[getter]
+    fn complete_timeout(slf: &Bound<'_, Self>) -> f64 {
+        let parts = slf.as_super().get().parts.borrow(slf.py());
+        let stream = parts.stream.as_ref();
+        stream.map_or(0.0, |stream| stream.complete_timeout as f64 / 1000.0)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(source) = self.source.for_traversal() {
+            visit.call(&*source)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let source = self.source.borrow(py).take();
+        drop(source);
+    }
+}
 
 pub(crate) fn text_parts(
     _py: Python<'_>,
@@ -609,20 +673,8 @@ fn milliseconds(name: &str, seconds: Option<f64>) -> PyResult<u64> {
     }
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the signature is the public one, kept from Vibora"
-)]
-fn stream_parts(
-    _py: Python<'_>,
-    stream: &Bound<'_, PyAny>,
-    status: Optional<'_, '_>,
-    headers: Optional<'_, '_>,
-    cookies: Optional<'_, '_>,
-    chunk_timeout: Option<f64>,
-    complete_timeout: Option<f64>,
-    send_head_first: bool,
-) -> PyResult<Parts> {
+/// Refuses what is no stream.
+fn check_stream(stream: &Bound<'_, PyAny>) -> PyResult<()> {
     let is_stream = stream.is_callable()
         || stream.hasattr("__aiter__")?
         || stream.hasattr("__iter__")?
@@ -634,13 +686,5 @@ fn stream_parts(
             type_name(stream)
         )));
     }
-    let mut parts = Parts { ..Parts::default() };
-    read_common(&mut parts, status, headers, cookies)?;
-    parts.stream = Some(Box::new(Stream {
-        source: stream.clone().unbind(),
-        chunk_timeout: milliseconds("chunk_timeout", chunk_timeout)?,
-        complete_timeout: milliseconds("complete_timeout", complete_timeout)?,
-        send_head_first,
-    }));
-    Ok(parts)
+    Ok(())
 }

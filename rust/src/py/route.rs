@@ -21,6 +21,9 @@ use crate::router::{self, Host, Lookup, Pattern, RouteError, Scope, Strategy};
 pub(crate) enum Drive {
     /// A coroutine function that cannot suspend: one `send` completes it, no task is needed.
     Direct,
+    /// A coroutine function that waits for nothing but its request's content: driven as `Direct` when that is there,
+    /// else as `Task`.
+    Content,
     /// A coroutine function, or anything that returns an awaitable: an `asyncio.Task` owns the exchange.
     Task,
     /// A plain function, in the loop's thread pool.
@@ -380,6 +383,7 @@ impl Route {
     ) -> PyResult<Self> {
         let drive = match drive {
             "direct" => Drive::Direct,
+            "content" => Drive::Content,
             "task" => Drive::Task,
             "thread" => Drive::Thread,
             "inline" => Drive::Inline,

@@ -23,6 +23,53 @@ pub(crate) fn descriptor(transport: &Bound<'_, PyAny>) -> Option<i32> {
         .filter(|fd| *fd >= 0)
 }
 
+/// Whether the transport is one of the loops' own over a stream socket, with nothing between its bytes and the wire:
+/// when it holds nothing back, what is sent past it goes where its next write would.
+#[cfg(unix)]
+pub(crate) fn is_plain(transport: &Bound<'_, PyAny>) -> bool {
+    let class = transport.get_type();
+    class.module().is_ok_and(|module| {
+        let module = module.to_string_lossy();
+        module == "uvloop.loop" || module == "asyncio.selector_events"
+    }) && class.name().is_ok_and(|name| {
+        matches!(
+            &*name.to_string_lossy(),
+            "TCPTransport" | "UnixTransport" | "_SelectorSocketTransport"
+        )
+    })
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_plain(_transport: &Bound<'_, PyAny>) -> bool {
+    false
+}
+
+/// Sends as much of the pieces as the system takes at once, and returns how much that was: 0 as well if it failed, which
+/// the transport will find out by itself.
+#[cfg(unix)]
+pub(crate) fn send<const N: usize>(fd: i32, pieces: [&[u8]; N]) -> usize {
+    let mut vectors = pieces.map(|piece| libc::iovec {
+        iov_base: piece.as_ptr().cast_mut().cast(),
+        iov_len: piece.len(),
+    });
+    // SAFETY: all zeros is a message without an address, pieces and control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = vectors.as_mut_ptr();
+    message.msg_iovlen = N as _;
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    let flags = libc::MSG_DONTWAIT;
+    // SAFETY: the message, its vectors and the pieces outlive the call, which only reads from them.
+    let sent = unsafe { libc::sendmsg(fd, &raw const message, flags) };
+    usize::try_from(sent).unwrap_or(0)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn send<const N: usize>(_fd: i32, _pieces: [&[u8]; N]) -> usize {
+    0
+}
+
 /// What the system knows of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {

@@ -7,7 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFunction, PyList, PyTuple};
 
 use super::cell::GilCell;
-use super::response::Response;
+use super::response::{Response, StreamingResponse};
 
 /// Code objects that have been judged. They are kept alive, so that an address stays theirs; a program has a fixed
 /// number of them, and one that makes new ones is not followed without end.
@@ -22,14 +22,7 @@ pub(crate) fn stream_cannot_suspend(
     py: Python<'_>,
     response: &Bound<'_, Response>,
 ) -> PyResult<bool> {
-    let source = response
-        .get()
-        .parts
-        .borrow(py)
-        .stream
-        .as_ref()
-        .map(|stream| stream.source.clone_ref(py));
-    let Some(source) = source else {
+    let Some(source) = StreamingResponse::source_of(response) else {
         return Ok(true);
     };
     let source = source.bind(py);

@@ -238,6 +238,7 @@ impl Exchange {
     /// One step of the task. Returns what it has to wait for; `None` when the exchange has ended.
     ///
     /// `inline`: there is no task, so instead of waiting the step returns (a value that means nothing).
+    #[allow(clippy::too_many_lines, reason = "one arm for each stage")]
     fn advance(slf: &Bound<'_, Self>, resume: Resume, inline: bool) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
         let this = slf.get();
@@ -276,19 +277,12 @@ impl Exchange {
                         return Ok(Some(waited));
                     }
                 }
-                Stage::Chunk(awaitable) => match poll(py, &awaitable, begun) {
-                    Polled::Yielded(value) => {
-                        this.put_stage(py, Stage::Chunk(awaitable));
-                        this.flush(py)?;
-                        this.rested(py);
-                        return Ok(Some(value));
+                Stage::Chunk(awaitable) => {
+                    let polled = poll(py, &awaitable, begun);
+                    if let Some(waited) = Self::chunk_polled(slf, awaitable, polled)? {
+                        return Ok(Some(waited));
                     }
-                    Polled::Returned(value) => Self::produced(slf, value.bind(py))?,
-                    Polled::Exhausted => {
-                        Self::end_stream(slf, Ending::Finish)?;
-                    }
-                    Polled::Raised(error) => Self::stream_failed(slf, error)?,
-                },
+                }
                 Stage::Drain(future) => {
                     if let Resume::Throw(error) = begun {
                         Self::stream_interrupted(slf, error)?;

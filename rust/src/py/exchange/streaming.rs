@@ -6,12 +6,12 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
-use super::{Exchange, Stage};
+use super::{Exchange, Polled, Resume, Stage, poll};
 use crate::http::connection::Outgoing;
 use crate::py::errors::is_cancelled;
 use crate::py::headers::type_name;
-use crate::py::protocol::{Cancelled, exit_request};
-use crate::py::response::{Fields, Response};
+use crate::py::protocol::{Cancelled, LARGE_CHUNK, exit_request};
+use crate::py::response::{Fields, Response, StreamingResponse};
 use crate::py::slots::{self, awaited};
 
 /// A stream's chunks are written when they add up to this much, even if its generator goes on without suspending.
@@ -27,14 +27,6 @@ enum Source {
     Inline(Py<PyAny>),
     /// A `vibora._threaded.ThreadedIterator`.
     Threaded(Py<PyAny>),
-}
-
-/// What a source gives when it is asked.
-enum Step {
-    /// The chunk has to be awaited.
-    Await(Py<PyAny>),
-    Chunk(Py<PyAny>),
-    End,
 }
 
 /// How a stream must end once its generator is closed.
@@ -89,25 +81,28 @@ impl Exchange {
         let py = slf.py();
         let this = slf.get();
         let protocol = this.protocol.get();
-        if this.streaming(py, |streaming| streaming.source.is_none())? {
+        let (source, share) = this.streaming(py, |streaming| {
+            let source = streaming.source.as_ref().map(|source| source.clone_ref(py));
+            (source, streaming.share)
+        })?;
+        let Some(source) = source else {
             match Self::open_stream(slf) {
-                Ok(true) => {}
-                Ok(false) => return Ok(None),
-                Err(error) => {
-                    Self::stream_failed(slf, error)?;
-                    return Ok(None);
-                }
+                Ok(true) => this.put_stage(py, Stage::Pull),
+                Ok(false) => {}
+                Err(error) => Self::stream_failed(slf, error)?,
             }
-        }
-        if protocol.cancelled(py).is_some() {
+            return Ok(None);
+        };
+        let mut outlet = protocol.outlet(py);
+        if outlet.cancelled {
             Self::close_stream(slf)?;
             return Ok(None);
         }
-        let out = protocol.with_core(py, |_, out| out.len());
-        if out >= FLUSH_AT {
+        if outlet.encoded >= FLUSH_AT {
             this.flush(py)?;
+            outlet = protocol.outlet(py);
         }
-        if protocol.must_wait(py) {
+        if outlet.must_wait {
             this.flush(py)?;
             if inline {
                 this.put_stage(py, Stage::Drain(None));
@@ -118,38 +113,55 @@ impl Exchange {
             this.put_stage(py, Stage::Drain(Some(future.clone().unbind())));
             return Ok(Some(future.unbind()));
         }
-        if this.streaming(py, |streaming| streaming.share)? >= FAIR_SHARE {
+        if share >= FAIR_SHARE {
             this.flush(py)?;
             this.rested(py);
             this.put_stage(py, Stage::Pull);
             return Ok(Some(py.None()));
         }
-        let source = this.streaming(py, |streaming| {
-            streaming.source.as_ref().map(|source| source.clone_ref(py))
-        })?;
-        let step = match source {
-            Some(Source::Async(iterator)) => slots::next(iterator.bind(py))
-                .and_then(|next| awaited(&next))
-                .map(Step::Await),
-            Some(Source::Inline(iterator)) => {
-                // SAFETY: the argument is an iterator; the result is a new reference, or null at its end or on error.
-                match unsafe {
-                    Bound::from_owned_ptr_or_opt(py, ffi::PyIter_Next(iterator.as_ptr()))
-                } {
-                    Some(chunk) => Ok(Step::Chunk(chunk.unbind())),
-                    None => PyErr::take(py).map_or(Ok(Step::End), Err),
+        match source {
+            Source::Async(iterator) | Source::Threaded(iterator) => {
+                match slots::next(iterator.bind(py)).and_then(|next| awaited(&next)) {
+                    Ok(awaitable) => {
+                        let polled = poll(py, &awaitable, Resume::Send);
+                        return Self::chunk_polled(slf, awaitable, polled);
+                    }
+                    Err(error) => Self::stream_failed(slf, error)?,
                 }
             }
-            Some(Source::Threaded(puller)) => slots::next(puller.bind(py))
-                .and_then(|next| awaited(&next))
-                .map(Step::Await),
-            None => return Err(PyRuntimeError::new_err("the stream was not opened")),
-        };
-        match step {
-            Ok(Step::Await(awaitable)) => this.put_stage(py, Stage::Chunk(awaitable)),
-            Ok(Step::Chunk(chunk)) => Self::produced(slf, chunk.bind(py))?,
-            Ok(Step::End) => Self::end_stream(slf, Ending::Finish)?,
-            Err(error) => Self::stream_failed(slf, error)?,
+            Source::Inline(iterator) => {
+                // SAFETY: the argument is an iterator; the result is a new reference, or null at its end or on error.
+                let next = unsafe {
+                    Bound::from_owned_ptr_or_opt(py, ffi::PyIter_Next(iterator.as_ptr()))
+                };
+                match (next, PyErr::take(py)) {
+                    (Some(chunk), _) => Self::produced(slf, &chunk)?,
+                    (None, None) => Self::end_stream(slf, Ending::Finish)?,
+                    (None, Some(error)) => Self::stream_failed(slf, error)?,
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The source was asked for a chunk. Returns what to wait for.
+    pub(super) fn chunk_polled(
+        slf: &Bound<'_, Self>,
+        awaitable: Py<PyAny>,
+        polled: Polled,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        let this = slf.get();
+        match polled {
+            Polled::Yielded(value) => {
+                this.put_stage(py, Stage::Chunk(awaitable));
+                this.flush(py)?;
+                this.rested(py);
+                return Ok(Some(value));
+            }
+            Polled::Returned(value) => Self::produced(slf, value.bind(py))?,
+            Polled::Exhausted => Self::end_stream(slf, Ending::Finish)?,
+            Polled::Raised(error) => Self::stream_failed(slf, error)?,
         }
         Ok(None)
     }
@@ -168,18 +180,16 @@ impl Exchange {
         })?;
         response.get().settle_cookies(py)?;
         protocol.begin_stream(py, chunk_timeout, complete_timeout);
-        let (status, source, head_first) = {
+        let (status, head_first) = {
             let parts = response.get().parts.borrow(py);
-            let Some(stream) = &parts.stream else {
-                return Err(PyTypeError::new_err(
-                    "the StreamingResponse was not initialised with a stream",
-                ));
-            };
-            (
-                parts.status,
-                stream.source.clone_ref(py),
-                stream.send_head_first,
-            )
+            let first = parts.stream.as_ref().map(|stream| stream.send_head_first);
+            (parts.status, first)
+        };
+        let source = StreamingResponse::source_of(response.bind(py));
+        let (Some(source), Some(head_first)) = (source, head_first) else {
+            return Err(PyTypeError::new_err(
+                "the StreamingResponse was not initialised with a stream",
+            ));
         };
         if protocol.with_core(py, |core, _| core.suppresses_content(status)) {
             this.send_head(py)?;
@@ -237,38 +247,37 @@ impl Exchange {
     pub(super) fn produced(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let threaded = this.streaming(py, |streaming| {
-            matches!(streaming.source, Some(Source::Threaded(_)))
-        })?;
-        if !threaded {
-            return match this.emit(py, value) {
-                Ok(()) => {
-                    this.put_stage(py, Stage::Pull);
-                    Ok(())
+        if let Ok(chunks) = value.cast_exact::<PyList>() {
+            if this.streaming(py, |streaming| {
+                matches!(streaming.source, Some(Source::Threaded(_)))
+            })? {
+                for chunk in chunks.iter() {
+                    if let Err(error) = this.emit(py, &chunk) {
+                        return Self::stream_failed(slf, error);
+                    }
                 }
-                Err(error) => Self::stream_failed(slf, error),
-            };
-        }
-        let chunks = value.cast::<PyList>()?;
-        for chunk in chunks.iter() {
-            if let Err(error) = this.emit(py, &chunk) {
-                return Self::stream_failed(slf, error);
+                this.flush(py)?;
+                this.put_stage(py, Stage::Pull);
+                return Ok(());
             }
         }
-        this.flush(py)?;
-        this.put_stage(py, Stage::Pull);
-        Ok(())
+        match this.emit(py, value) {
+            Ok(()) => {
+                this.put_stage(py, Stage::Pull);
+                Ok(())
+            }
+            Err(error) => Self::stream_failed(slf, error),
+        }
     }
 
     /// Encodes one chunk; the head before the first.
     pub(super) fn emit(&self, py: Python<'_>, chunk: &Bound<'_, PyAny>) -> PyResult<()> {
         let protocol = self.protocol.get();
-        if protocol.cancelled(py).is_some() {
-            return Ok(());
-        }
         let owned;
-        let octets = if let Ok(bytes) = chunk.cast::<PyBytes>() {
-            bytes.as_bytes()
+        let mut bytes = None;
+        let octets = if let Ok(whole) = chunk.cast::<PyBytes>() {
+            bytes = Some(whole);
+            whole.as_bytes()
         } else if let Ok(text) = chunk.cast::<PyString>() {
             text.to_str()?.as_bytes()
         } else {
@@ -283,17 +292,25 @@ impl Exchange {
             owned = unsafe {
                 Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromObject(chunk.as_ptr()))?
             };
-            owned.cast::<PyBytes>()?.as_bytes()
+            let whole = owned.cast::<PyBytes>()?;
+            bytes = Some(whole);
+            whole.as_bytes()
         };
-        if !self.streaming(py, |streaming| {
+        let (head_sent, chunk_timeout) = self.streaming(py, |streaming| {
             streaming.share = streaming.share.saturating_add(octets.len() + 64);
-            streaming.head_sent
-        })? {
+            (streaming.head_sent, streaming.chunk_timeout)
+        })?;
+        if !head_sent {
+            if protocol.cancelled(py).is_some() {
+                return Ok(());
+            }
             self.send_head(py)?;
         }
-        protocol
-            .with_core(py, |core, out| core.send_content(out, octets))
-            .map_err(|error| PyRuntimeError::new_err(error.to_string()))
+        match bytes.filter(|_| octets.len() >= LARGE_CHUNK) {
+            Some(bytes) => protocol.send_large_chunk(py, bytes, chunk_timeout)?,
+            None => protocol.send_chunk(py, octets),
+        }
+        .map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
     /// The generator has raised, or yielded what cannot be sent.
@@ -489,15 +506,7 @@ impl Streaming {
 
     /// The clean-up of a generator object that was handed over and never started.
     pub(super) fn close_unstarted(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let source = self
-            .response
-            .get()
-            .parts
-            .borrow(py)
-            .stream
-            .as_ref()
-            .map(|stream| stream.source.clone_ref(py));
-        let Some(source) = source else {
+        let Some(source) = StreamingResponse::source_of(self.response.bind(py)) else {
             return Ok(None);
         };
         let source = source.bind(py);

@@ -121,11 +121,19 @@ impl Protocol {
             .server
             .get()
             .create_task(py, exchange.bind(py), &name, context)?;
-        let mut state = this.state.borrow(py);
-        if let Some(current) = &mut state.current {
-            if current.exchange.is(exchange) {
-                current.task = Some(task.unbind());
+        let overdue = {
+            let mut state = this.state.borrow(py);
+            match &mut state.current {
+                Some(current) if current.exchange.is(exchange) => {
+                    current.task = Some(task.clone().unbind());
+                    // Its first step ran before there was a task to cancel.
+                    current.cancelled.is_some() && !exchange.get().is_closing(py)
+                }
+                _ => false,
             }
+        };
+        if overdue {
+            task.call_method0(pyo3::intern!(py, "cancel"))?;
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ pub(crate) use driving::{exit_request, not_a_response};
 
 /// Content of at least this many bytes is written without being copied behind its head.
 const LARGE: usize = 64 * 1024;
+/// A chunk of a stream of at least this many bytes is written without being copied into a buffer.
+pub(crate) const LARGE_CHUNK: usize = 16 * 1024;
 /// A close after content of at least this many bytes is watched until the client has consumed it. Less than this is left
 /// to the kernel, which gives up on it by itself.
 const WATCHED: usize = 16 * 1024;
@@ -72,6 +74,10 @@ struct State {
     transport: Option<Py<PyAny>>,
     write: Option<Py<PyAny>>,
     fd: Option<i32>,
+    /// What is sent past the transport goes where its next write would.
+    direct: bool,
+    /// The transport was handed bytes, which it may still hold.
+    queued: bool,
     /// What has arrived and could not be parsed yet: a partial head, or pipelined requests.
     pending: Vec<u8>,
     current: Option<Current>,
@@ -166,6 +172,8 @@ impl Protocol {
                 transport: None,
                 write: None,
                 fd: None,
+                direct: false,
+                queued: false,
                 pending: Vec::new(),
                 current: None,
                 reading: None,
@@ -359,6 +367,7 @@ impl Protocol {
                 state.core.close();
                 state.closing = true;
                 state.fd = None;
+                state.direct = false;
                 state.pending = Vec::new();
                 state.pace = None;
                 state.chunks.clear();

@@ -244,7 +244,7 @@ impl Protocol {
             let error = BodyFailure::Protocol(error).error(py);
             return Self::fail(slf, &error, octets, Some(route));
         }
-        let inline = matches!(plan.drive, Drive::Direct | Drive::Inline);
+        let mut inline = matches!(plan.drive, Drive::Direct | Drive::Inline);
         let request = if plan.wants_request || !inline {
             Some(Self::request(slf, octets, Some(route))?)
         } else {
@@ -254,6 +254,14 @@ impl Protocol {
             let error = vibora_error(py, "NotFound", ());
             return Self::fail(slf, &error, octets, None);
         };
+        if let (Some(request), false) = (&request, inline) {
+            if this.state.borrow(py).core.expects_content()
+                && !Self::take_content(slf, request, plan, input)?
+            {
+                return Ok(());
+            }
+            inline = plan.drive == Drive::Content && !this.state.borrow(py).core.expects_content();
+        }
         if inline {
             server.enter(py);
             let context = server.new_context(py)?;
@@ -276,11 +284,6 @@ impl Protocol {
         let Some(request) = request else {
             return Err(PyRuntimeError::new_err("an exchange needs a request"));
         };
-        if this.state.borrow(py).core.expects_content()
-            && !Self::take_content(slf, &request, plan, input)?
-        {
-            return Ok(());
-        }
         server.leave(py)?;
         let context = server.new_context(py)?;
         let exchange = Exchange::start(slf, route, &request, arguments);

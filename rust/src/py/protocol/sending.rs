@@ -4,8 +4,8 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Cancelled, DEFAULT_TIMEOUT, LARGE, Protocol, UNSENT, WATCHED, exit_request};
-use crate::http::connection::{Connection, ContentFraming, Outgoing, Sending};
+use super::{Cancelled, DEFAULT_TIMEOUT, LARGE, Protocol, State, UNSENT, WATCHED, exit_request};
+use crate::http::connection::{Connection, ContentFraming, Outgoing, SendError, Sending};
 use crate::http::deadlines::TimerKind;
 use crate::http::fields::FieldMap;
 use crate::py::content::BodyFailure;
@@ -15,6 +15,23 @@ use crate::py::response::{Fields, Kind, Response};
 use crate::py::route::Route;
 use crate::py::slots::awaitable_iterator;
 use crate::py::socket;
+
+/// What a stream finds on its way out.
+pub(crate) struct Outlet {
+    pub(crate) cancelled: bool,
+    /// Bytes that have been encoded and not yet written.
+    pub(crate) encoded: usize,
+    /// The client has to read first.
+    pub(crate) must_wait: bool,
+}
+
+impl State {
+    /// Why the exchange must end, if it must.
+    fn cancelled(&self) -> Option<Cancelled> {
+        let asked = self.current.as_ref().and_then(|current| current.cancelled);
+        asked.or((self.transport.is_none() || self.closing).then_some(Cancelled::Disconnected))
+    }
+}
 
 impl Protocol {
     /// Answers a request that has no `Request` object yet with an error.
@@ -210,13 +227,13 @@ impl Protocol {
         *server.served.borrow(py) += 1;
         if let Some(content) = large {
             if let Some(content) = content {
-                self.flush(py)?;
                 let content = content.bind(py);
-                let length = content.as_bytes().len() as u64;
-                self.write(py, content)?;
+                let length = content.as_bytes().len();
+                let announced = self.with_core(py, |core, out| core.announce_content(out, length));
+                announced.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+                self.go_past_the_transport(py);
+                self.send_large(py, content, b"")?;
                 self.expect_consumption(py);
-                let sent = self.state.borrow(py).core.content_sent(length);
-                sent.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
             }
             let mut state = self.state.borrow(py);
             let finished = state.core.finish(&mut server.out.borrow(py), None);
@@ -249,6 +266,7 @@ impl Protocol {
         }
     }
 
+    /// Hands bytes to the transport.
     pub(super) fn write(&self, py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
         let write = {
             let mut state = self.state.borrow(py);
@@ -256,27 +274,141 @@ impl Protocol {
                 return Ok(());
             };
             state.written += data.as_bytes().len() as u64;
+            state.queued = true;
             write
         };
         write.call1(py, (data,)).map(drop)
     }
 
+    /// From now on what can be sent at once is sent past the transport: no object is made for it, and no turn of the
+    /// loop is waited for.
+    fn go_past_the_transport(&self, py: Python<'_>) {
+        if self.state.borrow(py).direct || self.descriptor(py).is_none() {
+            return;
+        }
+        let plain = self
+            .transport(py)
+            .is_some_and(|transport| socket::is_plain(transport.bind(py)));
+        self.state.borrow(py).direct = plain;
+    }
+
+    /// The descriptor, if what is sent to it now keeps its place: the transport holds nothing back.
+    fn direct_descriptor(&self, py: Python<'_>) -> Option<i32> {
+        let transport = {
+            let state = self.state.borrow(py);
+            if !state.direct {
+                return None;
+            }
+            if !state.queued {
+                return state.fd;
+            }
+            state.transport.as_ref()?.clone_ref(py)
+        };
+        let held = transport
+            .call_method0(py, pyo3::intern!(py, "get_write_buffer_size"))
+            .and_then(|held| held.extract::<u64>(py));
+        if !held.is_ok_and(|held| held == 0) {
+            return None;
+        }
+        let mut state = self.state.borrow(py);
+        state.queued = false;
+        state.fd
+    }
+
     /// Writes what has been encoded. Returns how many bytes that were.
     pub(crate) fn flush(&self, py: Python<'_>) -> PyResult<usize> {
-        let data = {
+        if self.server.get().out.borrow(py).is_empty() {
+            return Ok(0);
+        }
+        let descriptor = self.direct_descriptor(py);
+        let (rest, length) = {
             let mut out = self.server.get().out.borrow(py);
-            if out.is_empty() {
-                return Ok(0);
-            }
-            let data = PyBytes::new(py, &out);
+            let length = out.len();
+            let sent = descriptor.map_or(0, |fd| socket::send(fd, [&out]));
+            let rest = out.get(sent..).filter(|rest| !rest.is_empty());
+            let rest = rest.map(|rest| PyBytes::new(py, rest));
             out.clear();
             if out.capacity() > 4 * LARGE {
                 out.shrink_to(LARGE);
             }
-            data
+            self.state.borrow(py).written += sent as u64;
+            (rest, length)
         };
-        self.write(py, &data)?;
-        Ok(data.as_bytes().len())
+        if let Some(rest) = rest {
+            self.write(py, &rest)?;
+        }
+        Ok(length)
+    }
+
+    /// Writes what has been encoded, then `content` and `tail`, without a copy where the socket or the transport takes
+    /// it as it is.
+    fn send_large(
+        &self,
+        py: Python<'_>,
+        content: &Bound<'_, PyBytes>,
+        tail: &'static [u8],
+    ) -> PyResult<()> {
+        let octets = content.as_bytes();
+        let descriptor = self.direct_descriptor(py);
+        let rest = {
+            let mut out = self.server.get().out.borrow(py);
+            let mut sent = descriptor.map_or(0, |fd| socket::send(fd, [&out, octets, tail]));
+            self.state.borrow(py).written += sent as u64;
+            let mut rest = Vec::new();
+            if sent < out.len() + octets.len() + tail.len() {
+                for (at, piece) in [&out[..], octets].into_iter().enumerate() {
+                    let begun = sent.min(piece.len());
+                    sent -= begun;
+                    if at == 1 && begun == 0 {
+                        rest.push(content.clone());
+                    } else if let Some(piece) = piece.get(begun..).filter(|left| !left.is_empty()) {
+                        rest.push(PyBytes::new(py, piece));
+                    }
+                }
+            } else {
+                sent = tail.len();
+            }
+            out.clear();
+            // The tail goes with what is encoded next, or when the exchange rests.
+            out.extend_from_slice(tail.get(sent..).unwrap_or_default());
+            rest
+        };
+        for piece in rest {
+            self.write(py, &piece)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes a chunk of a stream, unless the exchange must end.
+    pub(crate) fn send_chunk(&self, py: Python<'_>, octets: &[u8]) -> Result<(), SendError> {
+        let mut state = self.state.borrow(py);
+        if state.cancelled().is_some() {
+            return Ok(());
+        }
+        let mut out = self.server.get().out.borrow(py);
+        state.core.send_content(&mut out, octets)
+    }
+
+    /// Sends a chunk of a stream without a copy; it must be consumed within `chunk_timeout`. The inner result is the
+    /// user's error.
+    pub(crate) fn send_large_chunk(
+        &self,
+        py: Python<'_>,
+        chunk: &Bound<'_, PyBytes>,
+        chunk_timeout: u64,
+    ) -> PyResult<Result<(), SendError>> {
+        if self.cancelled(py).is_some() {
+            return Ok(Ok(()));
+        }
+        let length = chunk.as_bytes().len();
+        let tail = match self.with_core(py, |core, out| core.announce_content(out, length)) {
+            Ok(Some(tail)) => tail,
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        };
+        self.send_large(py, chunk, tail)?;
+        self.expect_chunks(py, chunk_timeout);
+        Ok(Ok(()))
     }
 
     pub(crate) fn with_core<T>(
@@ -290,9 +422,17 @@ impl Protocol {
 
     /// Why the exchange must end, if it must.
     pub(crate) fn cancelled(&self, py: Python<'_>) -> Option<Cancelled> {
+        self.state.borrow(py).cancelled()
+    }
+
+    /// Whether a stream may go on, and whether it has to write or to wait first.
+    pub(crate) fn outlet(&self, py: Python<'_>) -> Outlet {
         let state = self.state.borrow(py);
-        let asked = state.current.as_ref().and_then(|current| current.cancelled);
-        asked.or((state.transport.is_none() || state.closing).then_some(Cancelled::Disconnected))
+        Outlet {
+            cancelled: state.cancelled().is_some(),
+            encoded: self.server.get().out.borrow(py).len(),
+            must_wait: state.writing_paused && state.transport.is_some(),
+        }
     }
 
     pub(crate) fn is_disconnected(&self, py: Python<'_>) -> bool {
@@ -333,14 +473,22 @@ impl Protocol {
         if !bounded {
             if let Some(fd) = self.descriptor(py) {
                 socket::bound_unsent(fd, UNSENT);
+                self.go_past_the_transport(py);
             }
         }
     }
 
     /// Writes the stream's chunks that have been encoded; each must be consumed within `chunk_timeout`.
     pub(crate) fn flush_chunks(&self, py: Python<'_>, chunk_timeout: u64) -> PyResult<()> {
-        if self.flush(py)? == 0 || chunk_timeout == 0 {
-            return Ok(());
+        if self.flush(py)? > 0 {
+            self.expect_chunks(py, chunk_timeout);
+        }
+        Ok(())
+    }
+
+    fn expect_chunks(&self, py: Python<'_>, chunk_timeout: u64) {
+        if chunk_timeout == 0 {
+            return;
         }
         let mut state = self.state.borrow(py);
         let written = state.written;
@@ -352,6 +500,5 @@ impl Protocol {
                 state.deadlines.set(TimerKind::Chunk, deadline);
             }
         }
-        Ok(())
     }
 }
