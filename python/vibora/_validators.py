@@ -7,7 +7,7 @@ ignored, a list of entity tags does not match.
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -23,17 +23,18 @@ _ENTITY_TAG: Final = re.compile(r'(?:W/)?"[^\x00-\x20"\x7f]*"')
 _SEPARATOR: Final = re.compile(r"[ \t]*,[ \t,]*")
 
 
-def format_date(seconds: float) -> str:
+@lru_cache(1024)
+def format_date(seconds: int) -> str:
     """Return a moment as an HTTP-date (RFC 9110 §5.6.7).
 
     Args:
-        seconds: Since 1970, UTC; the fraction is dropped.
+        seconds: Since 1970, UTC.
 
     Raises:
         ValueError: If it is no date of the years 1 to 9999.
     """
     try:
-        date = datetime.fromtimestamp(seconds // 1, UTC)
+        date = datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, OSError) as error:
         raise ValueError(f"not a moment of the years 1 to 9999: {seconds!r}") from error
     return f"{_DAYS[date.weekday()]}, {date:%d} {_MONTHS[date.month - 1]} {date.year:04} {date:%H:%M:%S} GMT"

@@ -253,11 +253,14 @@ def answer_with(
             now = time.time()
             if etag and "etag" not in headers:
                 headers["etag"] = f'{source.entity_tag(now)[:-1]}{tag_suffix}"'
+            modified: int | None
             if last_modified and "last-modified" not in headers:
                 # RFC 9110 §8.8.2.1: never "a Last-Modified date that is later than the server's time of message
                 # origination".
-                headers["last-modified"] = format_date(max(0, min(source.status.st_mtime, now)))
-            modified = parse_date(headers.get("last-modified", ""))
+                modified = int(max(0, min(source.status.st_mtime, now)))
+                headers["last-modified"] = format_date(modified)
+            else:
+                modified = parse_date(headers.get("last-modified", ""))
             verdict = conditions.judge(headers.get("etag"), modified)
             if verdict == "failed":
                 raise PreconditionFailed

@@ -229,32 +229,37 @@ class StaticHandler:
 
     def _look(self, directory: str, segments: list[str]) -> "tuple[str, os.stat_result] | str | None":
         is_slashed = segments[-1] == ""
-        path = self._place(directory, segments[:-1] if is_slashed else segments)
-        if path is None:
+        names = segments[:-1] if is_slashed else segments
+        found = self._walk(directory, names)
+        if found is None or stat.S_ISREG(found[1].st_mode):
+            return None if is_slashed else found
+        if self._index is None or not stat.S_ISDIR(found[1].st_mode):
             return None
-        status = os.stat(path)  # noqa: PTH116  pathlib is slow
-        if stat.S_ISDIR(status.st_mode):
-            if self._index is None:
-                return None
-            index = self._place(directory, [*(segments[:-1] if is_slashed else segments), *self._index.split("/")])
-            if index is None:
-                return None
-            path, status = index, os.stat(index)  # noqa: PTH116  as above
-            if stat.S_ISREG(status.st_mode) and not is_slashed:
-                return segments[-1]
-        elif is_slashed:
+        found = self._walk(directory, [*names, *self._index.split("/")])
+        if found is None or not stat.S_ISREG(found[1].st_mode):
             return None
-        return (path, status) if stat.S_ISREG(status.st_mode) else None
+        return found if is_slashed else names[-1]
 
-    def _place(self, directory: str, segments: list[str]) -> str | None:
-        """Return the path of a file; None if it is not in the directory."""
-        path = os.path.join(directory, *segments)  # noqa: PTH118  of the hot path
-        if self._follow:
-            return path
-        # The directory itself may be a link, and lead somewhere else tomorrow.
-        directory, path = os.path.realpath(directory), os.path.realpath(path)
-        inside = directory if directory.endswith(os.sep) else directory + os.sep
-        return path if path == directory or path.startswith(inside) else None
+    def _walk(self, directory: str, names: list[str]) -> "tuple[str, os.stat_result] | None":
+        """Return the path that the names lead to, and what is there; None if it is not in the directory."""
+        path = directory
+        if self._follow or not names:
+            path = os.path.join(path, *names)  # noqa: PTH118  pathlib is slow
+            return path, os.stat(path)  # noqa: PTH116  as above
+        status = None
+        for name in names:
+            path = f"{path.removesuffix(os.sep)}{os.sep}{name}"
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                return self._follow_inside(directory, names)
+        return None if status is None else (path, status)
+
+    def _follow_inside(self, directory: str, names: list[str]) -> "tuple[str, os.stat_result] | None":
+        """Do what `_walk` does where there are links on the way."""
+        path = os.path.realpath(os.path.join(directory, *names))  # noqa: PTH118  pathlib is slow
+        # The directory may be a link itself, and lead somewhere else tomorrow.
+        inside = os.path.realpath(directory).removesuffix(os.sep) + os.sep
+        return (path, os.stat(path)) if path.startswith(inside) else None  # noqa: PTH116  as above
 
     def _send(
         self,
