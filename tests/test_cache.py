@@ -144,14 +144,16 @@ class TestKept:
 
     def test_a_client_that_has_it_is_told_so(self, serve: Serve) -> None:
         async def handler(request: Request) -> Response:
-            return Response(b"content", headers={"ETag": '"1"', "Cache-Control": "max-age=5", "Vary": "Accept"})
+            headers = {"ETag": '"1"', "Cache-Control": "max-age=5", "Vary": "Accept", "Content-Type": "text/x"}
+            return Response(b"content", headers=headers)
 
         with serving(serve, Cache(), handler).connect() as peer:
             assert peer.ask().status == 200
             answer = peer.ask(headers=[("If-None-Match", '"1"')])
             assert (answer.status, answer.get("etag"), answer.get("content-type")) == (304, '"1"', None)
             assert (answer.get("cache-control"), answer.get("vary")) == ("max-age=5", "Accept")
-            assert peer.ask(headers=[("If-None-Match", '"2"')]).content == b"content"
+            answer = peer.ask(headers=[("If-None-Match", '"2"')])
+            assert (answer.content, answer.get("content-type")) == (b"content", "text/x")
             assert peer.ask(headers=[("If-Match", '"2"')]).status == 412
             assert peer.ask(method="HEAD").status == 200
 
@@ -503,6 +505,8 @@ class TestCachedResponse:
             answer = peer.ask(headers=[("If-None-Match", f'"x", {tag}')])
             assert (answer.status, answer.get("etag"), answer.get("cache-control")) == (304, tag, "max-age=60")
             assert answer.get("content-type") is None
+            assert peer.ask("/bare", headers=[("If-None-Match", "*")]).status == 304
+            assert peer.ask("/bare").get("content-type") == "text/x"
             assert peer.ask(headers=[("If-Match", '"x"')]).status == 412
             assert peer.ask("/gone", headers=[("If-None-Match", "*")]).status == 410
 

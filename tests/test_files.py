@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Answer, Serve, Served
-from hostile import Cost, connect, has_no_connections, message, read_until_reset, seconds_to_reset, wait_until
-from vibora import FileResponse, Response, Vibora
+from hostile import Cost, Diary, connect, has_no_connections, message, read_until_reset, seconds_to_reset, wait_until
+from vibora import FileResponse, Request, Response, Vibora
 from vibora._media_types import media_type
 from vibora._ranges import MAX_RANGES, select_ranges
 from vibora._validators import format_date, parse_date
@@ -632,6 +632,55 @@ app.run(port=0)
                 peer.send(message(method=method, headers=fields))
                 peer.read_answer(method)
         assert descriptors(file) == 0
+
+    def test_a_descriptor_is_not_closed_while_it_is_read(
+        self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "large"
+        with path.open("wb") as file:
+            file.truncate(self.SIZE)
+        served = serving(serve, path)
+        diary = Diary()
+        read = os.read
+
+        def slow(descriptor: int, size: int) -> bytes:
+            if diary.count("slow") and os.path.realpath(f"/proc/self/fd/{descriptor}") == str(path):
+                diary.write("begins")
+                time.sleep(0.5)
+                try:
+                    os.fstat(descriptor)
+                except OSError:
+                    diary.write("closed under the reader")
+                diary.write("ends")
+            return read(descriptor, size)
+
+        monkeypatch.setattr(os, "read", slow)
+        peer = connect(served, receive_buffer=4096)
+        peer.send(message())
+        peer.read_head()
+        diary.write("slow")
+        while not diary.count("begins"):
+            peer.receive()
+        peer.reset()
+        diary.wait_for("ends")
+        assert has_no_connections(served)
+        assert wait_until(lambda: descriptors(path) == 0)
+        assert diary.count("closed under the reader") == 0
+
+    def test_a_response_that_is_not_sent_leaves_no_descriptor(self, serve: Serve, tmp_path: Path) -> None:
+        path = tmp_path / "large"
+        with path.open("wb") as file:
+            file.truncate(self.SIZE)
+        app = Vibora()
+
+        @app.get("/")
+        async def change_of_mind(request: Request) -> Response:
+            response = await FileResponse(path).resolve(request)
+            return Response(str(descriptors(path)), headers={"x-length": response.headers["content-length"]})
+
+        answer = serve(app).ask()
+        assert (answer.text, answer.get("x-length")) == ("1", str(self.SIZE))
+        assert wait_until(lambda: descriptors(path) == 0)
 
     def test_a_file_that_is_cut_while_it_is_sent_ends_with_a_reset(self, serve: Serve, tmp_path: Path) -> None:
         path = tmp_path / "shrinking"
