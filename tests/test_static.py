@@ -508,6 +508,26 @@ class TestConfiguration:
             with pytest.raises(ValueError, match="no file is served"):
                 handler.url_for(path)
 
+    def test_the_route_has_a_name(self, tmp_path: Path) -> None:
+        app = Vibora()
+        handler = StaticHandler(tmp_path, url_prefix="/assets")
+        handler.register(app)
+        StaticHandler(tmp_path, url_prefix="/more").register(app, name="more")
+        assert app.url_for("static", path="docs/a b.txt") == handler.url_for("docs/a b.txt")
+        assert app.url_for("more", path="x") == "/more/x"
+
+    def test_a_host_of_its_own(self, serve: Serve, root: Path, tmp_path: Path) -> None:
+        write(tmp_path / "theme" / "app.css", b"theme")
+        app = Vibora()
+        StaticHandler(root, host="static.example").register(app)
+        StaticHandler(tmp_path / "theme", host=["test", "*.test"]).register(app, name="theme")
+        with serve(app).connect() as peer:
+            assert peer.ask("/static/app.css").content == b"theme"
+            peer.send(b"GET /static/app.css HTTP/1.1\r\nHost: static.example\r\n\r\n")
+            assert peer.read_answer().content == b"a { color: red }"
+            peer.send(b"GET /static/app.css HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n")
+            assert peer.read_answer().status == 404
+
     def test_is_a_handler_for_any_route(self, serve: Serve, root: Path) -> None:
         app = Vibora()
         app.add_route("/<tenant>/files/<*path>", StaticHandler(root))

@@ -5,13 +5,14 @@ import re
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from vibora._core import Headers, RedirectResponse, Request, Response
 from vibora._media_types import media_type
 from vibora._validators import Conditions, joined
 from vibora.exceptions import ConfigurationError, Forbidden, StaticNotFound
 from vibora.files import FileSource, answer_with, check_seconds
+from vibora.routing import Hosts
 
 if TYPE_CHECKING:
     from vibora.cache import CacheControl
@@ -58,7 +59,7 @@ class StaticHandler:
 
     Args:
         paths: The directories, relative to the current one or absolute. The first that has the file answers.
-        host: The host that it is for; any when None.
+        host: The host that it is for, or several, as for `hosts=` of a route; any when None.
         url_prefix: Where the files are: `/static` in `/static/app.css`.
         max_cache_size: Bytes of files kept in memory; 0 keeps none.
         index: The file that stands for its directory; None for none. A directory without a slash at its end is
@@ -88,7 +89,7 @@ class StaticHandler:
     def __init__(
         self,
         paths: _Paths,
-        host: str | None = None,
+        host: Hosts | None = None,
         url_prefix: str = "/static",
         max_cache_size: int = 10 * 1024 * 1024,
         *,
@@ -137,8 +138,7 @@ class StaticHandler:
         Raises:
             ConfigurationError: If the route is refused.
         """
-        options: dict[str, Any] = {} if self.host is None else {"hosts": [self.host]}
-        app.add_route(f"{self.url_prefix}/<*path>", self, name=name, **options)
+        app.add_route(f"{self.url_prefix}/<*path>", self, name=name, hosts=self.host)
 
     def url_for(self, path: str) -> str:
         """Return the path of a file's URL.
