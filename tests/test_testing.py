@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -32,6 +33,9 @@ from vibora import (
 from vibora.server import Server
 from vibora.testing import Client, TestClock
 from vibora.testing._memory import connect
+
+if TYPE_CHECKING:
+    from conftest import Serve
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -917,6 +921,36 @@ class TestClocks:
 
 class TestTheTransport:
     """Where the core's behaviour depends on the transport, the one in memory does what sockets do."""
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.0\r\n\r\n",
+            b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n" * 3,
+            b"POST /shout HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+            b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+            b"\x16\x03\x01\x02",
+            b"",
+        ],
+        ids=lambda said: repr(said[:24]),
+    )
+    def test_hears_what_a_socket_hears(self, serve: "Serve", said: bytes) -> None:
+        with serve(make_app()).connect() as peer:
+            peer.send(said)
+            peer.half_close()
+            over_a_socket = peer.read_to_end()
+        with make_app().test_client() as client, client.connect() as connection:
+            connection.send(said)
+            connection.half_close()
+            in_memory = connection.read_to_end()
+        date = re.compile(rb"date: [^\r]*")
+        assert date.sub(b"", in_memory) == date.sub(b"", over_a_socket)
 
     def test_keeps_the_rules_of_asyncio(self, run: Run) -> None:
         async def main() -> None:
