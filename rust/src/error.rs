@@ -113,6 +113,11 @@ impl ProtocolError {
         self.facts().1
     }
 
+    /// What is wrong, without the place.
+    pub(crate) fn message(self) -> &'static str {
+        self.facts().2
+    }
+
     /// Status, rule, message: the one table.
     #[rustfmt::skip]
     fn facts(self) -> (u16, &'static str, &'static str) {

@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! L0  error  http::grammar                                  nothing but core
-//! L1  http::{target, head, body, fields, response, date}    L0; bytes in, values out
-//!     router
+//! L1  http::{target, head, body, fields, response, date,    L0; bytes in, values out
+//!     parameters, multipart}  router
 //! L2  http::{connection, deadlines}  timer                               L0-L1; `now` is an argument, never read
 //! L3  py::*                                                 the only `use pyo3`; loops, transports, clocks
 //! ```

@@ -11,5 +11,7 @@ pub mod fields;
 pub mod forwarded;
 pub mod grammar;
 pub mod head;
+pub mod multipart;
+pub mod parameters;
 pub mod response;
 pub mod target;
