@@ -28,6 +28,8 @@ _REAL_TIME = frozenset(
     {
         "test_backpressure.py",
         "test_disconnects.py",
+        "test_examples_upload.py",
+        "test_forms.py",
         "test_http_connections.py",
         "test_memory.py",
         "test_public_surface.py",

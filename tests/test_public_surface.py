@@ -41,8 +41,10 @@ def test_what_is_exported_is_ours_and_documented(name: str) -> None:
         ("vibora.cache", ["Cache", "CacheControl", "CacheEngine", "CachedResponse", "Static"]),
         ("vibora.exceptions", ["ClientDisconnected", "HTTPError", "MethodNotAllowed", "NotFound", "abort"]),
         ("vibora.files", ["FileResponse"]),
+        ("vibora.forms", ["FormData", "Multipart", "Part", "UploadedFile", "UploadedFiles", "safe_filename"]),
         ("vibora.headers", ["Headers"]),
         ("vibora.limits", ["RouteLimits", "ServerLimits"]),
+        ("vibora.multipart", ["MultipartParser", "UploadedFile"]),
         ("vibora.proxies", ["TrustedProxies"]),
         ("vibora.request", ["URL", "QueryArgs", "Request", "RequestStream"]),
         (

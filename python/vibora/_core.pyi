@@ -14,6 +14,7 @@ from typing_extensions import disjoint_base
 
 from vibora.app import Vibora
 from vibora.cookies import CookieAttributes, CookieScope
+from vibora.forms import Multipart, UploadedFiles
 from vibora.urls import URL
 
 __version__: Final[str]
@@ -128,7 +129,7 @@ class Headers:
     def __len__(self) -> int: ...
     def __eq__(self, other: object, /) -> bool: ...
 
-@final
+@disjoint_base
 class QueryArgs:
     """The arguments in the query of a request's target, decoded as a form is (`+` is a space).
 
@@ -207,6 +208,156 @@ class TrustedProxies:
     def headers(self) -> list[str]:
         """The fields that are believed, in lower case."""
     def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class FormData(QueryArgs):
+    """The fields of a form, in order: those of `application/x-www-form-urlencoded`, or of `multipart/form-data`.
+
+    A name may come several times: `[]` and `get` give the first value, `get_all` gives all. Files are not among them:
+    see `Request.files`.
+
+    ```python
+    form = await request.form()
+    form["title"], form.get("page", "1"), form.get_all("tag")
+    ```
+    """
+
+@final
+class PartHead:
+    """The head of a part of multipart content (RFC 7578 §4.2)."""
+
+    @property
+    def name(self) -> str:
+        """The name of the field."""
+    @property
+    def filename(self) -> str | None:
+        """The name that the client gives the file; None if the part is not a file."""
+    @property
+    def content_type(self) -> str | None:
+        """The `Content-Type` of the part, whole; None when there is none."""
+    @property
+    def headers(self) -> Headers:
+        """The header section of the part."""
+    @property
+    def codec(self) -> str:
+        """The encoding that its text is in, as Python calls it."""
+    def decode(self, content: bytes) -> str:
+        """Return the content of the part as text.
+
+        Args:
+            content: The content.
+
+        Raises:
+            BadRequest: If it is not text in the part's encoding.
+        """
+
+@final
+class MultipartParser:
+    """Splits `multipart/form-data` (RFC 7578) into parts, in whatever pieces it comes.
+
+    ```python
+    parser = MultipartParser("boundary")
+    parser.feed(data)
+    while (event := parser.next_event()) is not None:
+        ...
+    ```
+
+    Args:
+        boundary: The boundary, 1 to 70 characters (RFC 2046 §5.1.1).
+        max_fields: Parts without a file name.
+        max_files: Parts with a file name.
+        max_part_header: Bytes of the header section of a part.
+
+    Raises:
+        BadRequest: If the boundary is none.
+    """
+
+    def __new__(
+        cls, boundary: str, *, max_fields: int = 1000, max_files: int = 100, max_part_header: int = 8192
+    ) -> Self: ...
+    @staticmethod
+    def for_request(request: Request) -> MultipartParser:
+        """Return a parser for the content of a request, within the limits of its route.
+
+        Args:
+            request: The request.
+
+        Raises:
+            UnsupportedMediaType: If the content is not `multipart/form-data`.
+            BadRequest: If it has no boundary, or one that is none.
+        """
+    @property
+    def max_fields_size(self) -> int:
+        """Bytes that the fields of a form may have together: `RouteLimits.max_fields_size`."""
+    def feed(self, data: bytes) -> None:
+        """Take a piece of content.
+
+        Args:
+            data: The piece.
+
+        Raises:
+            ValueError: If the events of the piece before have not all been taken.
+        """
+    def next_event(self) -> PartHead | bytes | bool | None:
+        """Return the next event, None when more has to be fed.
+
+        A head, then pieces of the part's content, False at the end of the part; True after the last.
+
+        Raises:
+            BadRequest: If the content is malformed. So it is from then on.
+            ContentTooLarge: If there are too many parts.
+            HeaderFieldsTooLarge: If the header section of a part is too large.
+            UnsupportedMediaType: If a part is encoded, or in an unknown charset.
+        """
+    def set_charset(self, label: str) -> None:
+        """Decode names in this charset from here on, and the text of parts that do not say theirs (RFC 7578 §4.6).
+
+        Args:
+            label: The name of the charset.
+
+        Raises:
+            BadRequest: If it is unknown.
+        """
+    def finish(self) -> None:
+        """Say that no more will come.
+
+        Raises:
+            BadRequest: If the last delimiter has not come.
+        """
+
+@final
+class FormReader:
+    """Collects the form in a request.
+
+    Args:
+        request: The request.
+
+    Raises:
+        UnsupportedMediaType: If it has none.
+        BadRequest: If its boundary is missing or malformed.
+        ContentTooLarge: If it is announced to be too large.
+    """
+
+    def __new__(cls, request: Request) -> Self: ...
+    def feed(self, piece: bytes) -> int:
+        """Take a piece of content; return how many bytes wait to be written to a temporary file.
+
+        Args:
+            piece: The piece.
+
+        Raises:
+            HTTPError: If the form is malformed, or passes a limit.
+        """
+    def take(self) -> list[bytes]:
+        """Return what has to be appended to the temporary file, and forget it."""
+    def finish(self) -> tuple[FormData, list[tuple[PartHead, bytes | None, int, int]]]:
+        """Return the fields and the files.
+
+        Of each file the head, the content if it is in memory, else where in the temporary file it begins, and its size.
+
+        Raises:
+            HTTPError: If the form is malformed or cut short, or passes a limit.
+        """
 
 @final
 class RequestStream:
@@ -342,16 +493,52 @@ class Request:
             BadRequest: If the content is not text in that charset.
             ContentTooLarge: As `content` does; so the other three.
         """
-    def json(self, loads: Callable[[bytes], Any] | None = None) -> Awaitable[Any]:
+    def json(self, loads: Callable[[bytes], Any] | None = None, strict: bool = False) -> Awaitable[Any]:
         """Return the whole content, read as JSON (RFC 8259).
 
         Args:
-            loads: What reads it; `orjson.loads` when omitted.
+            loads: What reads it; `orjson.loads` when omitted. A `ValueError` of its own is a 400 too.
+            strict: Read it only if its `Content-Type` says that it is JSON. A page of another origin can have a browser
+                send anything, but not under that type without asking first.
 
         Raises:
             BadRequest: If the content is not JSON.
+            UnsupportedMediaType: If `strict`, and the type is neither `application/json` nor one that ends in `+json`.
             ContentTooLarge: As `content` does; so the other three.
         """
+    def form(self) -> Awaitable[FormData]:
+        """Return the fields of the form in the content: urlencoded, or multipart.
+
+        The content is read once for this and `files`, and the form is kept: later calls return it again.
+
+        Raises:
+            UnsupportedMediaType: If the content is not a form.
+            BadRequest: If the form is malformed or cut short, or is not text in its charset.
+            ContentTooLarge: If it has more fields or files than `RouteLimits` admit, or larger ones.
+            HeaderFieldsTooLarge: If the header section of a part is larger than `RouteLimits.max_part_header`.
+            StreamAlreadyConsumed: If the content was streamed before.
+        """
+    def files(self) -> Awaitable[UploadedFiles]:
+        """Return the files of the form in the content, in order.
+
+        Those beyond `RouteLimits.in_memory_threshold` are in a temporary file, which lives as long as the exchange.
+
+        Raises:
+            UnsupportedMediaType: As `form` does; so the others.
+        """
+    def multipart(self) -> Multipart:
+        """Return the parts of multipart content as they arrive: an async iterator that keeps nothing.
+
+        Raises:
+            UnsupportedMediaType: If the content is not `multipart/form-data`.
+            BadRequest: If its boundary is missing or malformed.
+        """
+    @property
+    def _form(self) -> tuple[FormData, UploadedFiles] | None: ...
+    @_form.setter
+    def _form(self, form: tuple[FormData, UploadedFiles]) -> None: ...
+    @property
+    def _collected(self) -> bytes | None: ...
     def _on_exit(self, callback: Callable[[], object]) -> None:
         """Have something called when the response is out, in the exchange's task, before what was added earlier.
 
@@ -592,6 +779,7 @@ class Route:
         hosts: The hosts it answers for: names, `*.` before a name for all names below, and expressions for names
             without port and in lower case. All hosts when there are none.
         strategy: What the path with or without the slash at its end is: another one, a redirect, or the same.
+        form_limits: Fields, files, bytes of fields, bytes of a part's header section, bytes of files in memory.
     """
 
     def __new__(
@@ -612,6 +800,7 @@ class Route:
         expression: re.Pattern[str] | None = None,
         hosts: Sequence[str | re.Pattern[str]] = ...,
         strategy: Literal["strict", "redirect", "clone"] = "strict",
+        form_limits: tuple[int, int, int, int, int] | None = None,
     ) -> Self: ...
     @property
     def handler(self) -> Callable[..., Any]:

@@ -68,16 +68,30 @@ class RouteLimits:
             from stalled uploads.
         min_body_rate: Bytes per second that an upload must reach on average while it is awaited; 408 below. Protects
             handlers from clients that send one byte now and then.
+        max_form_fields: Fields that a form may have, files not counted; 413 beyond. Protects memory and CPU time.
+        max_form_files: Files that a form may have; 413 beyond. Protects memory and CPU time.
+        max_fields_size: Bytes of the fields of a form together, and of a part that is read as a whole; 413 beyond.
+            Protects memory, also where `max_body_size` admits large files.
+        max_part_header: Bytes of the header section of a part (RFC 7578 §4.8); 431 beyond. Protects memory.
+        in_memory_threshold: Bytes of files that a form may keep in memory. The files beyond go to a temporary file.
+            Protects memory.
     """
 
     max_body_size: int | None = 1024 * 1024
     timeout: float | None = 30
     body_timeout: float | None = 30
     min_body_rate: int | None = 240
+    max_form_fields: int = 1000
+    max_form_files: int = 100
+    max_fields_size: int = 1024 * 1024
+    max_part_header: int = 8 * 1024
+    in_memory_threshold: int = 1024 * 1024
 
     def __post_init__(self) -> None:
         _check_count(self, "max_body_size", least=0, optional=True)
         _check_count(self, "min_body_rate", least=0, optional=True)
+        for name in ("max_form_fields", "max_form_files", "max_fields_size", "max_part_header", "in_memory_threshold"):
+            _check_count(self, name, least=0)
         for name in ("timeout", "body_timeout"):
             _check_amount(self, name, "seconds, 0 or None for no limit")
 

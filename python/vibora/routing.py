@@ -124,6 +124,13 @@ def compile_route(
             body_timeout=limits.body_timeout or 0.0,
             min_body_rate=limits.min_body_rate or 0,
             on_disconnect=on_disconnect,
+            form_limits=(
+                limits.max_form_fields,
+                limits.max_form_files,
+                limits.max_fields_size,
+                limits.max_part_header,
+                limits.in_memory_threshold,
+            ),
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"handler {describe(handler)}: {error}") from error.__cause__

@@ -92,6 +92,16 @@ impl Piece {
     }
 }
 
+/// How much has been handed out piece by piece. Then the whole can no longer be collected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Streamed {
+    #[default]
+    Nothing,
+    Some,
+    /// The end has been told as well.
+    All,
+}
+
 /// What has arrived and has not been read.
 #[derive(Default)]
 pub(crate) struct Body {
@@ -100,9 +110,8 @@ pub(crate) struct Body {
     pub(crate) complete: bool,
     failure: Option<BodyFailure>,
     /// The whole content, once it has been collected.
-    collected: Option<Py<PyBytes>>,
-    /// Pieces have been handed out: the whole can no longer be collected.
-    streamed: bool,
+    pub(crate) collected: Option<Py<PyBytes>>,
+    pub(crate) streamed: Streamed,
     /// Whoever waits wants all of it: single pieces are no reason to wake it.
     pub(crate) wants_all: bool,
     /// The future on which the handler waits for more.
@@ -146,7 +155,10 @@ impl Body {
                 return Ok(Progress::Ready(content.clone_ref(py)));
             }
         }
-        if want == Want::Whole && self.streamed || want != Want::Whole && self.collected.is_some() {
+        if want == Want::Whole && self.streamed != Streamed::Nothing
+            || want != Want::Whole && self.collected.is_some()
+            || want == Want::Chunk && self.streamed == Streamed::All
+        {
             return Err(vibora_error(
                 py,
                 "StreamAlreadyConsumed",
@@ -162,13 +174,13 @@ impl Body {
         match want {
             Want::Chunk => match self.pieces.pop_front() {
                 Some(piece) => {
-                    self.streamed = true;
+                    self.streamed = Streamed::Some;
                     let piece = piece.into_bytes(py);
                     self.waiting -= piece.as_bytes(py).len();
                     Ok(Progress::Ready(piece))
                 }
                 None if self.complete => {
-                    self.streamed = true;
+                    self.streamed = Streamed::All;
                     Ok(Progress::Exhausted)
                 }
                 None => Ok(Progress::Pending),
@@ -179,7 +191,7 @@ impl Body {
                 if want == Want::Whole {
                     self.collected = Some(content.clone_ref(py));
                 } else {
-                    self.streamed = true;
+                    self.streamed = Streamed::All;
                 }
                 Ok(Progress::Ready(content))
             }

@@ -26,6 +26,7 @@ mod context;
 mod errors;
 mod exchange;
 mod headers;
+mod multipart;
 mod protocol;
 mod proxies;
 mod query;
@@ -50,6 +51,8 @@ mod _core {
     use super::exchange::Exchange;
     #[pymodule_export]
     use super::headers::Headers;
+    #[pymodule_export]
+    use super::multipart::{FormData, FormReader, MultipartParser, PartHead};
     #[pymodule_export]
     use super::protocol::Protocol;
     #[pymodule_export]

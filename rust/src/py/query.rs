@@ -7,12 +7,16 @@ use pyo3::types::{PyDict, PyList, PyString};
 use crate::http::target::query_pairs;
 
 /// The pairs of a query string, in their order. Immutable.
-#[pyclass(frozen, module = "vibora", name = "QueryArgs", mapping)]
+#[pyclass(frozen, subclass, module = "vibora", name = "QueryArgs", mapping)]
 pub(crate) struct QueryArgs {
     pairs: Vec<(String, String)>,
 }
 
 impl QueryArgs {
+    pub(crate) fn from_pairs(pairs: Vec<(String, String)>) -> Self {
+        Self { pairs }
+    }
+
     pub(crate) fn parse(raw: &[u8]) -> Self {
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
         Self {
@@ -102,7 +106,8 @@ impl QueryArgs {
         Ok(PyList::new(py, self.keys())?.try_iter()?.into_any())
     }
 
-    fn __repr__(&self) -> String {
-        format!("QueryArgs({:?})", self.pairs)
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = slf.get_type();
+        Ok(format!("{}({:?})", class.name()?, slf.get().pairs))
     }
 }

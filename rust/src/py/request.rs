@@ -3,16 +3,20 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{
+    PyRecursionError, PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError,
+    PyValueError,
+};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyModule, PyString};
 
 use super::cell::GilCell;
-use super::content::{Body, BodyFailure, Progress, Want};
+use super::content::{Body, BodyFailure, Progress, Streamed, Want};
 use super::errors::vibora_error;
 use super::headers::Headers;
+use super::multipart::FormLimits;
 use super::protocol::{Caller, Protocol};
 use super::query::QueryArgs;
 use super::route::Route;
@@ -22,7 +26,7 @@ use crate::http::cookies;
 use crate::http::fields::FieldMap;
 use crate::http::forwarded::{Peer, Scheme};
 use crate::http::head::{HeadLimits, Method, RequestHead, Span, Version, parse_head};
-use crate::http::target;
+use crate::http::{parameters, target};
 use crate::router::Lookup;
 
 pub(crate) struct State {
@@ -39,6 +43,8 @@ pub(crate) struct State {
     route: Option<Py<Route>>,
     /// What is called, in reverse, when the exchange is over.
     exits: Option<Py<PyList>>,
+    /// What `form()` and `files()` have read.
+    form: Option<Py<PyAny>>,
 }
 
 /// The request as the client sent it, where trusted proxies tell.
@@ -96,6 +102,7 @@ impl Request {
                 reported: None,
                 route,
                 exits: None,
+                form: None,
             }),
         }
     }
@@ -177,6 +184,37 @@ impl Request {
     pub(crate) fn release(&self, py: Python<'_>) {
         let protocol = self.state.borrow(py).protocol.take();
         drop(protocol);
+    }
+
+    /// The limits of its forms.
+    pub(crate) fn form_limits(&self, py: Python<'_>) -> FormLimits {
+        self.state
+            .borrow(py)
+            .route
+            .as_ref()
+            .map(|route| route.get().form_limits)
+            .unwrap_or_default()
+    }
+
+    /// Refuses to read a form out of content that was streamed: its beginning is gone.
+    pub(crate) fn check_unread(&self, py: Python<'_>) -> PyResult<()> {
+        if self.state.borrow(py).body.streamed != Streamed::Nothing {
+            return Err(vibora_error(
+                py,
+                "StreamAlreadyConsumed",
+                ("the request's content has been read already",),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether it has no content.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length == Some(0)
+    }
+
+    pub(crate) fn announces_more_than(&self, size: usize) -> bool {
+        self.length.is_some_and(|length| length > size as u64)
     }
 
     pub(crate) fn protocol(&self, py: Python<'_>) -> Option<Py<Protocol>> {
@@ -268,7 +306,7 @@ impl Request {
         Some(ip.unwrap_or_else(|| address.clone()))
     }
 
-    fn field(&self, name: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn field(&self, name: &[u8]) -> Option<Vec<u8>> {
         self.fields().get(name).map(<[u8]>::to_vec)
     }
 }
@@ -532,12 +570,12 @@ impl Request {
         }
     }
 
-    #[pyo3(signature = (loads=None))]
-    fn json(slf: Py<Self>, loads: Option<Py<PyAny>>) -> Reading {
+    #[pyo3(signature = (loads=None, strict=false))]
+    fn json(slf: Py<Self>, loads: Option<Py<PyAny>>, strict: bool) -> Reading {
         Reading {
             request: slf,
             want: Want::Whole,
-            finish: Finish::Json(loads),
+            finish: Finish::Json { loads, strict },
         }
     }
 
@@ -552,6 +590,44 @@ impl Request {
         exits.bind(py).append(callback)
     }
 
+    fn form<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        forms(slf, pyo3::intern!(slf.py(), "read_fields"))
+    }
+
+    fn files<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        forms(slf, pyo3::intern!(slf.py(), "read_files"))
+    }
+
+    fn multipart<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        forms(slf, pyo3::intern!(slf.py(), "Multipart"))
+    }
+
+    #[getter(_form)]
+    fn kept_form(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state
+            .borrow(py)
+            .form
+            .as_ref()
+            .map(|form| form.clone_ref(py))
+    }
+
+    #[setter(_form)]
+    fn keep_form(&self, py: Python<'_>, form: Py<PyAny>) {
+        let before = self.state.borrow(py).form.replace(form);
+        drop(before);
+    }
+
+    /// The content, if it has been read as a whole.
+    #[getter(_collected)]
+    fn collected(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
+        self.state
+            .borrow(py)
+            .body
+            .collected
+            .as_ref()
+            .map(|content| content.clone_ref(py))
+    }
+
     // `context` holds whatever the app likes, the request itself included.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.server)?;
@@ -560,20 +636,22 @@ impl Request {
             visit.call(&state.exits)?;
             visit.call(&state.session)?;
             visit.call(&state.cookies)?;
+            visit.call(&state.form)?;
         }
         Ok(())
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        let (context, session, exits) = {
+        let (context, session, exits, form) = {
             let mut state = self.state.borrow(py);
             (
                 state.context.take(),
                 state.session.take(),
                 state.exits.take(),
+                state.form.take(),
             )
         };
-        drop((context, session, exits));
+        drop((context, session, exits, form));
     }
 
     /// An awaitable that says whether the client has gone.
@@ -630,7 +708,24 @@ impl RequestStream {
 enum Finish {
     Bytes,
     Text,
-    Json(Option<Py<PyAny>>),
+    Json {
+        loads: Option<Py<PyAny>>,
+        /// Only what says that it is JSON.
+        strict: bool,
+    },
+}
+
+/// Calls a function of `vibora.forms` with the request.
+fn forms<'py>(
+    request: &Bound<'py, Request>,
+    function: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let py = request.py();
+    MODULE
+        .get_or_try_init(py, || py.import("vibora.forms").map(Bound::unbind))?
+        .bind(py)
+        .call_method1(function, (request,))
 }
 
 /// The awaitable behind `request.content()` and its siblings. Completes without suspending if the content is there.
@@ -648,14 +743,21 @@ impl Reading {
             Finish::Text => self
                 .decode(py, content.as_bytes(py))
                 .map(|text| text.into_any().unbind()),
-            Finish::Json(None) => {
+            Finish::Json { loads, .. } => {
                 static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-                let loads = LOADS
-                    .get_or_try_init(py, || {
+                let loads = match loads {
+                    Some(loads) => loads,
+                    None => LOADS.get_or_try_init(py, || {
                         py.import("orjson")?.getattr("loads").map(Bound::unbind)
-                    })?
-                    .bind(py);
-                loads.call1((content,)).map(Bound::unbind).map_err(|error| {
+                    })?,
+                };
+                loads.call1(py, (content,)).map_err(|error| {
+                    // What the client sent may be no JSON, or nested too deeply to be read.
+                    if !error.is_instance_of::<PyValueError>(py)
+                        && !error.is_instance_of::<PyRecursionError>(py)
+                    {
+                        return error;
+                    }
                     let refused = vibora_error(
                         py,
                         "BadRequest",
@@ -665,8 +767,24 @@ impl Reading {
                     refused
                 })
             }
-            Finish::Json(Some(loads)) => loads.call1(py, (content,)),
         }
+    }
+
+    /// Refuses content that does not say that it is JSON, if that matters.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        if !matches!(self.finish, Finish::Json { strict: true, .. }) {
+            return Ok(());
+        }
+        let content_type = self.request.get().field(b"content-type");
+        let (media_type, _) = parameters::split(content_type.as_deref().unwrap_or_default());
+        if parameters::is_json(media_type) {
+            return Ok(());
+        }
+        let text = format!(
+            "the content-type is {:?}; expected is application/json or another that ends in +json",
+            String::from_utf8_lossy(media_type)
+        );
+        Err(vibora_error(py, "UnsupportedMediaType", (text,)))
     }
 
     fn decode<'py>(&self, py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, PyString>> {
@@ -746,6 +864,7 @@ impl Reading {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.check(py)?;
         let request = self.request.get();
         let progress = request.state.borrow(py).body.poll(py, self.want)?;
         match progress {

@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use smallvec::SmallVec;
 
 use super::cell::GilCell;
+use super::multipart::FormLimits;
 use super::request::Request;
 use super::text::utf8;
 use crate::http::target;
@@ -191,6 +192,7 @@ pub(crate) struct Route {
     /// Bytes per second; 0: off.
     pub(crate) min_body_rate: u64,
     pub(crate) on_disconnect: OnDisconnect,
+    pub(crate) form_limits: FormLimits,
 }
 
 /// A host that a route is bound to.
@@ -358,7 +360,7 @@ impl Route {
 #[pymethods]
 impl Route {
     #[new]
-    #[pyo3(signature = (handler, *, pattern, methods, name, drive, arguments, parameters, max_body_size, timeout, body_timeout, min_body_rate, on_disconnect, expression=None, hosts=Vec::new(), strategy="strict"))]
+    #[pyo3(signature = (handler, *, pattern, methods, name, drive, arguments, parameters, max_body_size, timeout, body_timeout, min_body_rate, on_disconnect, expression=None, hosts=Vec::new(), strategy="strict", form_limits=None))]
     #[allow(
         clippy::too_many_arguments,
         reason = "a record with named fields; only vibora.routing constructs it"
@@ -380,6 +382,7 @@ impl Route {
         expression: Option<Py<PyAny>>,
         hosts: Vec<Bound<'_, PyAny>>,
         strategy: &str,
+        form_limits: Option<(usize, usize, usize, usize, usize)>,
     ) -> PyResult<Self> {
         let drive = match drive {
             "direct" => Drive::Direct,
@@ -471,6 +474,7 @@ impl Route {
             body_timeout: milliseconds(body_timeout),
             min_body_rate,
             on_disconnect,
+            form_limits: form_limits.map_or_else(FormLimits::default, FormLimits::from_tuple),
         })
     }
 
