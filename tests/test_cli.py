@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import vibora
+from vibora import _core
 
 if TYPE_CHECKING:
     from conftest import Start
@@ -111,10 +112,10 @@ class TestStartupLine:
 class TestMistakes:
     """What the user got wrong is one line that says what to do."""
 
-    def fail(self, program: "Start", *arguments: str, code: str = APP) -> str:
+    def fail(self, program: "Start", *arguments: str, code: str = APP, exit_code: int = 78) -> str:
         run = program("-m", "vibora", "run", *arguments, code=code)
         status, text = run.wait()
-        assert status == 1
+        assert status == exit_code
         assert text.startswith("error: ")
         assert text.count("\n") == 1, text
         return text.removeprefix("error: ").rstrip("\n")
@@ -160,7 +161,7 @@ class TestMistakes:
         first = program("-m", "vibora", "run", "app", "--port", "0", code=APP)
         port = first.port()
         for workers in ("1", "2"):
-            assert self.fail(program, "app", "--port", str(port), "--workers", workers) == (
+            assert self.fail(program, "app", "--port", str(port), "--workers", workers, exit_code=69) == (
                 f"cannot listen on 127.0.0.1:{port}: address already in use; "
                 "stop the other server or choose another port with --port"
             )
@@ -169,18 +170,17 @@ class TestMistakes:
         first = program("-m", "vibora", "run", "app", "--port", "0", "--workers", "2", code=APP)
         port = first.port()
         for workers in ("1", "2"):
-            message = self.fail(program, "app", "--port", str(port), "--workers", workers)
+            message = self.fail(program, "app", "--port", str(port), "--workers", workers, exit_code=69)
             assert "address already in use" in message
 
     def test_a_host_that_is_not_here(self, program: "Start") -> None:
-        assert self.fail(program, "app", "--host", "192.0.2.1") == (
+        assert self.fail(program, "app", "--host", "192.0.2.1", exit_code=69) == (
             "cannot listen on 192.0.2.1:5000: cannot assign requested address; choose another host with --host"
         )
 
     @pytest.mark.parametrize(
         "arguments",
         [
-            ["run"],
             ["run", "app", "--port", "66000"],
             ["run", "app", "--workers", "0"],
             ["run", "app", "--graceful-timeout", "-1"],
@@ -258,7 +258,7 @@ app.add_route("/", year)
         python = ".".join(map(str, sys.version_info[:3]))
         code, output = program("-m", "vibora", "version").output()
         assert code == 0
-        assert output == f"vibora {vibora.__version__} (release build, Python {python}, {sys.platform})\n"
+        assert output == f"vibora {vibora.__version__} ({_core.__build__} build, Python {python}, {sys.platform})\n"
         assert program("-m", "vibora", "--version").output() == (0, f"vibora {vibora.__version__}\n")
 
     @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["routes", "--help"]], ids=" ".join)
@@ -273,3 +273,151 @@ app.add_route("/", year)
         with run.connect(run.port()) as peer:
             peer.ask("/")
             assert peer.is_closed()
+
+
+class TestSettings:
+    """Options, variables and the table, in this order."""
+
+    CODE = """
+import json
+from vibora import JsonResponse, ServerLimits, Vibora
+
+app = Vibora(server_limits=ServerLimits(keep_alive_timeout=1, head_timeout=1, graceful_timeout=1, backlog=1))
+
+@app.get("/")
+async def home():
+    limits = app.server_limits
+    return JsonResponse([limits.keep_alive_timeout, limits.head_timeout, limits.graceful_timeout, limits.backlog])
+"""
+
+    def test_the_nearest_counts(self, program: "Start", tmp_path: Path) -> None:
+        (tmp_path / "pyproject.toml").write_text(
+            "[tool.vibora]\ntarget = 'app:app'\nport = 0\nkeep-alive-timeout = 2\nhead_timeout = 2\n"
+            "graceful_timeout = 2\n"
+        )
+        variables = {"VIBORA_KEEP_ALIVE_TIMEOUT": "3", "VIBORA_HEAD_TIMEOUT": "3"}
+        run = program("-m", "vibora", "run", "--keep-alive-timeout", "4", code=self.CODE, **variables)
+        with run.connect(run.port()) as peer:
+            assert peer.ask("/").text == "[4.0,3.0,2.0,1]"
+
+    def test_a_file_of_its_own_goes_before_pyproject(self, program: "Start", tmp_path: Path) -> None:
+        (tmp_path / "pyproject.toml").write_text("[tool.vibora]\nport = 1\n")
+        (tmp_path / "vibora.toml").write_text("target = 'app'\nport = 0\nbacklog = 7\n")
+        run = program("-m", "vibora", "run", code=self.CODE)
+        with run.connect(run.port()) as peer:
+            assert peer.ask("/").text == "[1,1,1,7]"
+
+    def test_a_file_that_is_named_goes_before_both(self, program: "Start", tmp_path: Path) -> None:
+        (tmp_path / "vibora.toml").write_text("port = 1\n")
+        (tmp_path / "other.toml").write_text("target = 'app'\nport = 0\nbacklog = 8\n")
+        run = program("-m", "vibora", "run", "--config", "other.toml", code=self.CODE)
+        with run.connect(run.port()) as peer:
+            assert peer.ask("/").text == "[1,1,1,8]"
+
+    def test_one_way_to_say_where_replaces_the_other(self, program: "Start", tmp_path: Path) -> None:
+        (tmp_path / "vibora.toml").write_text("bind = ['192.0.2.1:1', '192.0.2.2:1']\n")
+        assert program("-m", "vibora", "run", "app", "--port", "0", code=self.CODE).port()
+        assert program("-m", "vibora", "run", "app", code=self.CODE, VIBORA_PORT="0").port()
+        (tmp_path / "vibora.toml").write_text("host = '192.0.2.1'\n")
+        assert program("-m", "vibora", "run", "app", code=self.CODE, VIBORA_BIND="127.0.0.1:0").port()
+
+    def test_the_table_is_for_the_other_commands_too(self, program: "Start", tmp_path: Path) -> None:
+        (tmp_path / "vibora.toml").write_text("target = 'app:api'\n")
+        code, output = program("-m", "vibora", "routes", code=APP).output()
+        assert (code, "/users/<user_id>" in output) == (0, True)
+
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            ("prot = 1", "vibora.toml: there is no setting 'prot'; did you mean 'port'?"),
+            ("port = 'x'", "vibora.toml: port: a port is a number from 0 to 65535, got 'x'"),
+            ("port = true", "vibora.toml: port: expected a value, got True"),
+            ("debug = 'yes'", "vibora.toml: debug: expected true or false, got 'yes'"),
+            ("workers = 0", "vibora.toml: workers: expected a whole number of at least 1, got '0'"),
+            ("max_rss = '1T'", "vibora.toml: max_rss: expected bytes, such as 500M or 2G, got '1T'"),
+            ("socket_mode = '9'", "vibora.toml: socket_mode: expected permissions in octal, such as 660, got '9'"),
+            ("bind = [1, '::1:80']", "expected HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER to listen on, got '1'"),
+            ("port = 1\nport = 2", "vibora.toml is no TOML: "),
+            ("log_level = 'loud'", "vibora.toml: log_level: expected one of debug, info, warning, error, critical"),
+        ],
+    )
+    def test_a_table_that_makes_no_sense(self, program: "Start", tmp_path: Path, table: str, message: str) -> None:
+        (tmp_path / "vibora.toml").write_text(table)
+        code, text = program("-m", "vibora", "run", "app", code=APP).wait()
+        assert code == 78
+        assert text.startswith(f"error: {message}"), text
+        assert text.count("\n") == 1
+
+    def test_a_variable_that_makes_no_sense(self, program: "Start") -> None:
+        run = program("-m", "vibora", "run", "app", code=APP, VIBORA_WORKERS="many")
+        assert run.wait() == (78, "error: VIBORA_WORKERS: expected a whole number of at least 1, got 'many'\n")
+
+    def test_a_file_that_is_not_there(self, program: "Start") -> None:
+        run = program("-m", "vibora", "run", "app", code=APP, VIBORA_CONFIG="nowhere.toml")
+        assert run.wait() == (78, "error: there is no file 'nowhere.toml'\n")
+
+    def test_no_target_at_all(self, program: "Start") -> None:
+        code, text = program("-m", "vibora", "run").wait()
+        assert code == 78
+        assert text.startswith("error: no target: write vibora run module:app, set VIBORA_TARGET")
+
+
+class TestCheck:
+    def test_an_app_that_is_right(self, program: "Start") -> None:
+        assert program("-m", "vibora", "check", "app", "--strict", code=APP).output() == (0, "1 route, 0 warnings\n")
+
+    def test_what_is_doubtful(self, program: "Start") -> None:
+        code = APP + (
+            "\n@app.get('/blocks')\nasync def blocks():\n    import time\n    time.sleep(1)\n"
+            "\n@app.get('/twice', name='home')\nasync def twice(): ...\n"
+        )
+        status, output = program("-m", "vibora", "check", "app", code=code).output()
+        assert status == 0
+        assert "warning: handler app.blocks (app.py:16) calls time.sleep(), which blocks the event loop" in output
+        assert "warning: two routes have the name 'home': app.home" in output
+        assert output.endswith("3 routes, 2 warnings\n")
+        assert program("-m", "vibora", "check", "app", "--strict", code=code).output()[0] == 78
+
+    def test_an_app_without_routes(self, program: "Start") -> None:
+        code, output = program(
+            "-m", "vibora", "check", "app", code="from vibora import Vibora\napp = Vibora()\n"
+        ).output()
+        assert code == 0
+        assert "the app has no routes" in output
+
+    def test_what_is_wrong(self, program: "Start") -> None:
+        code = APP + "\n@app.get('/')\nasync def again(): ...\n"
+        status, text = program("-m", "vibora", "check", "app", code=code).wait()
+        assert status == 78
+        assert text.startswith("error: GET '/', handler app.again")
+
+
+class TestNew:
+    def test_makes_a_project_whose_tests_pass(self, program: "Start", tmp_path: Path) -> None:
+        code, output = program("-m", "vibora", "new", "my-shop").output()
+        assert code == 0
+        assert output.startswith("made my-shop. Next:\n")
+        assert (tmp_path / "my-shop" / "my_shop" / "web.py").exists()
+        run = program("-m", "pytest", "-q", "my-shop", "-c", "my-shop/pyproject.toml", "-p", "no:cacheprovider")
+        status, report = run.output()
+        assert status == 0, report
+        assert "4 passed" in report
+
+    def test_its_settings_are_found(self, program: "Start", tmp_path: Path) -> None:
+        program("-m", "vibora", "new", str(tmp_path / "shop")).output()
+        run = program("-c", "import os; os.chdir('shop'); from vibora.cli import main; main(['check', '--strict'])")
+        assert run.output() == (0, "3 routes, 0 warnings\n")
+
+    @pytest.mark.parametrize("name", ["1shop", "my shop", "json", "vibora", "tests", "-x/.."])
+    def test_names_that_cannot_be(self, program: "Start", tmp_path: Path, name: str) -> None:
+        code, text = program("-m", "vibora", "new", "--", name).wait()
+        assert code == 78
+        assert text.startswith("error: ")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_nothing_is_overwritten(self, program: "Start", tmp_path: Path) -> None:
+        (tmp_path / "shop").mkdir()
+        (tmp_path / "shop" / "precious").write_text("")
+        run = program("-m", "vibora", "new", "shop")
+        assert run.wait() == (78, "error: 'shop' is there already, and is not an empty directory\n")
+        assert [path.name for path in (tmp_path / "shop").iterdir()] == ["precious"]

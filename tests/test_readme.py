@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from conftest import Serve, Start
 
 ROOT = Path(__file__).parent.parent
-#: The pages for users; docs/conformance.md is a table of requirements, checked by test_conformance.py.
-PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem != "conformance")]
+#: Pages without programs: a table of requirements, checked by test_conformance.py, and recipes for other programs, of
+#: which test_deployment.py tries some.
+_TABLES = {"conformance", "deployment"}
+#: The pages for users.
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem not in _TABLES)]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DATE = re.compile(r"^date: .* GMT$", re.MULTILINE)
 RUNS = ("curl ", "head ")

@@ -933,8 +933,12 @@ class Server:
     @property
     def stopping(self) -> bool:
         """Whether the shutdown has begun."""
+    def call_at(self, requests: int, callback: Callable[[], object]) -> None:
+        """Have a callback called, once, when so many responses have been made."""
     def begin_shutdown(self) -> None:
-        """Close idle connections now, and the others after their response, which says `connection: close`."""
+        """Make the next response of every connection its last, which says `connection: close`."""
+    def close_idle(self) -> None:
+        """Close the connections that are idle, now and as they come to be."""
     def drained(self) -> asyncio.Future[None]:
         """Return a future that is done when no connection is left."""
     def cancel_exchanges(self) -> int:

@@ -277,29 +277,59 @@ class Vibora:
         host: str = "127.0.0.1",
         port: int = 5000,
         *,
-        workers: int = 1,
-        debug: bool = False,
+        bind: "str | Sequence[str] | None" = None,
+        socket_mode: int = 0o660,
         sock: "socket.socket | None" = None,
+        workers: int = 1,
+        supervise: bool | None = None,
+        max_requests: int | None = None,
+        max_rss: int | None = None,
+        debug: bool = False,
+        reload: bool = False,
     ) -> None:
         """Serve the app until SIGINT or SIGTERM: the whole program, with its loop, its workers and its log.
 
-        The first signal stops it gracefully, within `ServerLimits.graceful_timeout`; a second one hurries.
+        The first signal stops it gracefully, within `ServerLimits.graceful_timeout`; a second one hurries. Where a
+        parent looks after workers, SIGHUP replaces them one by one, with new code, and loses no request.
 
         Args:
             host: A host name or an address, IPv4 or IPv6.
             port: A port; 0 lets the system choose.
+            bind: One or more addresses to listen on, in place of `host` and `port`: `HOST:PORT`, `[IPV6]:PORT`,
+                `unix:PATH` or `fd://NUMBER`.
+            socket_mode: The permissions of unix sockets.
+            sock: A bound socket to listen on, in place of all these. Without any of them the sockets that systemd has
+                passed on are taken, if there are some.
             workers: Processes that serve, each with an event loop of its own.
+            supervise: Whether a parent looks after the workers, even if there is only one; when None, where it is
+                needed.
+            max_requests: Requests after which a worker is replaced, and up to a tenth more.
+            max_rss: Bytes of memory beyond which a worker is replaced.
             debug: Show tracebacks to clients.
-            sock: A bound socket to listen on, in place of `host` and `port`.
+            reload: Start the app anew when its files change; needs `vibora[dev]`.
 
         Raises:
-            ConfigurationError: If the number of workers is not one.
+            ConfigurationError: If the arguments make no sense.
             RuntimeError: If an event loop is running: `serve` and `start` are for those.
             SystemExit: If it cannot listen, or a worker cannot start.
         """
-        from vibora.program import Settings, run  # noqa: PLC0415  asyncio is slow to import, and not every import serves
+        from vibora.program import run  # noqa: PLC0415  asyncio is slow to import, and not every import serves
+        from vibora.settings import Settings  # noqa: PLC0415  as above
 
-        run(self, Settings(host=host, port=port, workers=workers, debug=debug), sock)
+        # What nobody has chosen leaves the place to the sockets of systemd.
+        settings = Settings(
+            host=None if host == "127.0.0.1" else host,
+            port=None if port == 5000 else port,
+            bind=(bind,) if isinstance(bind, str) else tuple(bind or ()),
+            socket_mode=socket_mode,
+            workers=workers,
+            supervise=supervise,
+            max_requests=max_requests,
+            max_rss=max_rss,
+            debug=debug,
+            reload=reload,
+        )
+        run(self, settings, sock)
 
     async def serve(
         self,
@@ -352,7 +382,7 @@ class Vibora:
         from vibora.sockets import bind  # noqa: PLC0415  as in `run`
 
         if sock is None:
-            sockets: Sequence[socket.socket] = bind(host, port, backlog=self.server_limits.backlog)
+            sockets: Sequence[socket.socket] = bind(host, port)
         else:
             sockets = sock if isinstance(sock, Sequence) else [sock]
         return await self.start_server(sockets, debug=debug)
@@ -438,6 +468,14 @@ class Vibora:
                 clock=clock,
             ),
         )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests should be sent to this process: it serves the app, and has not been asked to stop.
+
+        A handler that answers a load balancer's question with it is all that a readiness probe needs.
+        """
+        return any(server.is_ready for server in self._servers)
 
     def shutdown(self) -> None:
         """Ask every server of the app in this process to stop gracefully. Returns at once; any thread may call it."""

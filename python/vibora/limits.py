@@ -21,6 +21,10 @@ class ServerLimits:
             Protects connections from clients that send their headers slowly, or never.
         graceful_timeout: Seconds that running exchanges are given to end when the server stops. Then they are
             cancelled, then their connections are aborted. 0 or None waits for none.
+        shutdown_delay: Seconds that a server goes on serving when it is asked to stop, while `Vibora.is_ready` says no:
+            time for load balancers to notice. 0 or None for none.
+        worker_timeout: Seconds that the event loop of a worker may be stuck in one handler before its parent kills it.
+            Protects from handlers that block for ever. It needs a parent, and `debug` switches it off.
         max_request_line: Bytes of the request line (RFC 9112 §3); 414 beyond. Protects memory.
         max_headers_size: Bytes of the header section (RFC 9112 §5); 431 beyond. Protects memory.
         max_header_fields: Field lines in the header section; 431 beyond. Protects CPU time.
@@ -34,6 +38,8 @@ class ServerLimits:
     keep_alive_timeout: float | None = 30
     head_timeout: float | None = 10
     graceful_timeout: float | None = 10
+    shutdown_delay: float | None = 0
+    worker_timeout: float | None = 60
     max_request_line: int = 8 * 1024
     max_headers_size: int = 32 * 1024
     max_header_fields: int = 100
@@ -42,7 +48,7 @@ class ServerLimits:
     backlog: int = 2048
 
     def __post_init__(self) -> None:
-        for name in ("keep_alive_timeout", "head_timeout", "graceful_timeout"):
+        for name in ("keep_alive_timeout", "head_timeout", "graceful_timeout", "shutdown_delay", "worker_timeout"):
             _check_amount(self, name, "seconds, 0 or None for none")
         for name in (
             "max_request_line",

@@ -1,6 +1,6 @@
 """The program: `app.run()` and `vibora run`, with the event loop, signals and the log.
 
-One process serves by itself; `vibora.workers` looks after several.
+One process serves by itself; `vibora.supervisor` is the parent of workers.
 """
 
 import asyncio
@@ -12,147 +12,147 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from vibora import _core, targets
 from vibora.exceptions import CannotListen, ConfigurationError
-from vibora.sockets import address_of, bind, url_of
+from vibora.notify import Notifier
+from vibora.settings import Settings
+from vibora.sockets import HOST, PORT, Listeners, address_of, take_activated, url_of
 
 if TYPE_CHECKING:
     from vibora.app import Vibora
-    from vibora.server import Server
 
 logger: Final = logging.getLogger("vibora")
 
+#: The exit code of a program that cannot listen where it should (EX_UNAVAILABLE of sysexits.h).
+EX_UNAVAILABLE: Final = 69
+#: The exit code of a program whose configuration, target or app is wrong (EX_CONFIG).
+EX_CONFIG: Final = 78
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How a program serves its app.
+#: Whether this process is a worker: see `vibora.workers`.
+is_worker = False
 
-    Attributes:
-        host: A host name or an address.
-        port: A port; 0 lets the system choose.
-        workers: Processes that serve.
-        debug: Show tracebacks to clients.
-        target: Where the app is imported from, such as `module:app`; found out when None.
-        log_level: The level of the log, unless the program has configured one.
-        spelling: How an option is written where the user has it, for the messages.
-    """
-
-    host: str
-    port: int
-    workers: int = 1
-    debug: bool = False
-    target: str | None = None
-    log_level: str = "info"
-    spelling: str = "{}="
+_HANG_UP: Final[int | None] = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
-def run(app: "Vibora", settings: Settings, sock: socket.socket | None = None) -> None:
+def run(app: "Vibora | None", settings: Settings, sock: socket.socket | None = None) -> None:
     """Serve an app until SIGINT or SIGTERM.
 
     Args:
-        app: The app.
+        app: The app; None if only workers import it.
         settings: How.
-        sock: A bound socket to listen on, in place of `host` and `port`.
+        sock: A bound socket to listen on, in place of the addresses of the settings.
 
     Raises:
-        ConfigurationError: If the number of workers is not one.
+        ConfigurationError: If the settings make no sense.
         RuntimeError: If an event loop is running.
         SystemExit: If it cannot listen, or a worker cannot start.
     """
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001  the public one raises instead of answering
-        raise RuntimeError("an event loop is running already: await app.serve(...) in it, instead of app.run(...)")
-    if settings.workers < 1:
-        raise ConfigurationError(f"at least one worker is needed, got {settings.workers!r}")
+    _check_place(settings)
     configure_logging(settings.log_level)
     if _core.__build__ == "debug":
         logger.warning("this is a debug build of the core, which is many times slower: build it with --release")
+    if not settings.uvloop:
+        os.environ["VIBORA_UVLOOP"] = "0"  # workers see it too
+    notifier = Notifier()
+    listeners = None
     try:
-        if settings.workers == 1:
-            sockets = (
-                [sock]
-                if sock
-                else bind(settings.host, settings.port, backlog=app.server_limits.backlog, spelling=settings.spelling)
-            )
-            serve_process(
-                app, sockets, debug=settings.debug, started=lambda server: announce(app, settings, server.sockets)
-            )
+        listeners = _listeners(settings, sock)
+        if app and not settings.is_supervised:
+            status = _serve(app, settings, listeners, notifier)
         else:
-            from vibora.workers import supervise  # noqa: PLC0415  multiprocessing is slow to import
+            from vibora.supervisor import Supervisor  # noqa: PLC0415  one process does without
 
-            supervise(app, settings, sock)
+            status = Supervisor(app, settings, listeners, notifier).run()
     except CannotListen as error:
-        raise SystemExit(f"error: {error}") from None
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  the last words of the program
+        status = EX_UNAVAILABLE
     except KeyboardInterrupt:
-        raise SystemExit(128 + signal.SIGINT) from None
+        status = 128 + signal.SIGINT
+    finally:
+        if listeners:
+            listeners.close()
+        notifier.close()
+    if status:
+        raise SystemExit(status)
 
 
-def serve_process(
-    app: "Vibora",
-    sockets: Sequence[socket.socket],
-    *,
-    debug: bool,
-    started: "Callable[[Server], object]",
-    parent: socket.socket | None = None,
-) -> int | None:
-    """Serve an app with this process: one event loop, until a signal, `Vibora.shutdown`, or the end of the parent.
+def _check_place(settings: Settings) -> None:
+    """Raise an error where no program can run."""
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001  the public one raises instead of answering
+        raise RuntimeError("an event loop is running already: await app.serve(...) in it, instead of app.run(...)")
+    if is_worker:
+        raise RuntimeError(
+            "app.run() was called while a worker imports the app: put it under if __name__ == '__main__':"
+        )
+    if settings.is_supervised and sys.platform == "win32":
+        raise ConfigurationError("workers with a parent need a Unix system")
 
-    Args:
-        app: The app.
-        sockets: Bound sockets to listen on.
-        debug: Show tracebacks to clients.
-        started: Called when it serves.
-        parent: For a worker, the parent's voice: see `vibora.workers`. SIGINT is then left to the parent, who gets it
-            too.
 
-    Returns:
-        The signal that stopped it; None if it was something else.
-    """
+def _listeners(settings: Settings, sock: socket.socket | None) -> Listeners:
+    if sock:
+        return Listeners.wrap([sock])
+    return Listeners.open(
+        settings.addresses or take_activated() or [(HOST, PORT)],
+        workers=settings.workers,
+        socket_mode=settings.socket_mode,
+        spelling=settings.spelling,
+    )
 
-    async def main() -> int | None:
+
+def _serve(app: "Vibora", settings: Settings, listeners: Listeners, notifier: Notifier) -> int:
+    """Serve with this process alone; return the exit code."""
+    has_terminal = terminal_is_there()
+
+    async def main() -> None:
         loop = asyncio.get_running_loop()
-        server = await app.start(sock=sockets, debug=debug)
-        received: list[int] = []
+        server = await app.start(sock=listeners.sockets, debug=settings.debug)
+        received = 0
 
         def on_signal(number: int) -> None:
-            received.append(number)
-            if parent is None and len(received) == 1:
+            nonlocal received
+            if number == _HANG_UP and (not has_terminal or terminal_is_there()):
+                logger.warning("SIGHUP loads the code anew where a parent looks after workers: see --supervise")
+                return
+            received += 1
+            if received == 1:
                 logger.info("stopping on %s; once more to hurry", signal.Signals(number).name)
-            server.shutdown(hurry=len(received) > 1)
+                notifier.stopping()
+            server.shutdown(hurry=received > 1)
 
-        numbers = (signal.SIGINT, signal.SIGTERM) if parent is None else (signal.SIGTERM,)
-        with _signals(loop, numbers, on_signal):
-            started(server)
-            obedience = None
-            if parent:
-                parent.settimeout(0)
-                obedience = loop.create_task(_obey(parent, server))
+        with signals(loop, [signal.SIGINT, signal.SIGTERM, *([_HANG_UP] if _HANG_UP else [])], on_signal):
+            announce(app, settings, server.sockets)
+            notifier.ready()
+            pulse = loop.create_task(_beat(notifier)) if notifier.watchdog else None
             await server.wait_stopped()
-            if obedience:
-                obedience.cancel()
-        return received[0] if received else None
+            if pulse:
+                pulse.cancel()
+            logger.info("stopped")
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(main())
+        runner.run(main())
+    return 0
 
 
-async def _obey(parent: socket.socket, server: "Server") -> None:
-    """Stop the server on a byte from the parent, hurry it on another, and stop it when the parent is no more."""
-    loop = asyncio.get_running_loop()
-    hurry = False
-    with contextlib.suppress(ConnectionError):
-        while await loop.sock_recv(parent, 1):
-            server.shutdown(hurry=hurry)
-            hurry = True
-    server.shutdown()
+async def _beat(notifier: Notifier) -> NoReturn:
+    """Tell the service manager that the loop turns, as often as it wants to hear it."""
+    while True:
+        notifier.alive()
+        await asyncio.sleep(notifier.watchdog or 1)
+
+
+def terminal_is_there() -> bool:
+    """Return whether this process has a terminal. One that had is sent SIGHUP when the terminal is closed."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 @contextlib.contextmanager
-def _signals(
-    loop: asyncio.AbstractEventLoop, numbers: Sequence[signal.Signals], handle: Callable[[int], None]
-) -> Generator[None]:
+def signals(loop: asyncio.AbstractEventLoop, numbers: Sequence[int], handle: Callable[[int], None]) -> Generator[None]:
     """Handle signals in the loop, for as long as the block lasts."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals belong to the main thread
@@ -182,12 +182,12 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.new_event_loop
 
 
-def announce(app: "Vibora", settings: Settings, sockets: Sequence[socket.socket]) -> None:
+def announce(app: "Vibora | None", settings: Settings, sockets: Sequence[socket.socket]) -> None:
     """Log what is served, where and how."""
     logger.info(
         "Vibora %s serving %s on %s (%d %s, %s)",
         _core.__version__,
-        settings.target or targets.find(app) or "an app",
+        settings.target or (targets.find(app) if app else None) or "an app",
         " and ".join(url_of(address_of(sock)) for sock in sockets),
         settings.workers,
         "worker" if settings.workers == 1 else "workers",

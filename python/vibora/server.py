@@ -1,15 +1,18 @@
 """The server: an app that is served in a running event loop, and how that stops.
 
-It stops in four steps, each bounded: it stops accepting and closes idle connections; exchanges may end within
-`ServerLimits.graceful_timeout`; those left are cancelled; what is still connected is aborted.
+It stops in steps, each bounded and logged. It is not ready any more, and goes on for `ServerLimits.shutdown_delay`. It
+accepts what is waiting, and then nothing. Connections get a last response, and close when they are idle; exchanges may
+end within `ServerLimits.graceful_timeout`. Those left are cancelled; what is still connected is aborted.
 
 `vibora.sockets` makes what it listens on, `vibora.program` is the whole program around it.
 """
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
+import selectors
 import socket
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -17,14 +20,21 @@ from typing import TYPE_CHECKING, Final, Self
 
 from vibora import _core
 from vibora.errors import answer_error
+from vibora.exceptions import CannotListen
 from vibora.limits import ServerLimits
-from vibora.sockets import address_of, url_of
+from vibora.sockets import address_of, tune, url_of
 
 if TYPE_CHECKING:
     from vibora.app import Vibora
 
 logger: Final = logging.getLogger("vibora")
 
+#: Seconds for which connections without a request stay open when the server stops: a request that is on its way to us
+#: is still answered, and a client whose next one follows its last response closely never finds a closed connection. One
+#: that is replaced has more time: half of the graceful timeout.
+IDLE_GRACE: Final = 0.3
+#: Seconds that the kernel's queue of connections may take to be accepted when the server stops.
+ACCEPT_TIMEOUT: Final = 0.25
 #: Seconds that cancelled exchanges have to clean up, and then aborted connections to go away.
 CANCEL_TIMEOUT: Final = 1.0
 
@@ -53,7 +63,8 @@ class Server:
         self._addresses: Final = [address_of(sock) for sock in sockets]  # a closed socket does not tell
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: dict[socket.socket, asyncio.Server] = {}
+        self._is_retired = False
         self._hurried: asyncio.Future[None] = self._loop.create_future()
         self._stopping: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
@@ -99,14 +110,28 @@ class Server:
     async def _listen(self) -> None:
         try:
             for sock in self.sockets:
-                listener = await self._loop.create_server(self._core.protocol, sock=sock, backlog=self._limits.backlog)
-                self._listeners.append(listener)
-        except BaseException:
-            for listener in self._listeners:
+                await self.listen(sock)
+        except BaseException as error:
+            for listener in self._listeners.values():
                 listener.close()
             for sock in self.sockets:
                 sock.close()
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:  # somebody was quicker
+                raise CannotListen(error.errno, f"cannot listen on {self.url}: {error.strerror}") from None
             raise
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Listen on one more socket, bound or listening; the server owns it from now on."""
+        tune(sock)
+        listener = await self._loop.create_server(self._core.protocol, sock=sock, backlog=self._limits.backlog)
+        self._listeners[sock] = listener
+        if self._stopping:
+            listener.close()
+
+    def unlisten(self, sock: socket.socket) -> None:
+        """Listen no more on a socket, and close it; its connections stay."""
+        if listener := self._listeners.pop(sock, None):
+            listener.close()
 
     @property
     def host(self) -> str:
@@ -149,6 +174,25 @@ class Server:
     def requests(self) -> int:
         """Requests answered so far."""
         return self._core.requests
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it should be sent requests: it serves, and is not about to stop."""
+        return self._stopping is None or self._is_retired
+
+    def call_at(self, requests: int, callback: Callable[[], object]) -> None:
+        """Have a callback called in the loop, once, when so many requests have been answered.
+
+        Args:
+            requests: How many, from the start.
+            callback: What is called.
+        """
+        self._core.call_at(requests, callback)
+
+    def retire(self) -> None:
+        """Stop gracefully, and at once: others go on listening on the same sockets. For the server's own loop."""
+        self._is_retired = self._stopping is None
+        self._begin_stop()
 
     def shutdown(self, *, hurry: bool = False) -> None:
         """Ask it to stop gracefully. Returns at once; any thread may call it, and so may a handler.
@@ -202,21 +246,45 @@ class Server:
 
     async def _stop(self) -> None:
         try:
-            for listener in self._listeners:
-                listener.close()
+            delay = 0 if self._is_retired or self._hurried.done() else self._limits.shutdown_delay or 0
+            if delay:
+                logger.info("stopping: not ready any more, serving for another %g s", delay)
+                await asyncio.wait({self._hurried}, timeout=delay)
             self._core.begin_shutdown()
+            if not self._is_retired:
+                await self._accept_waiting()
+            for listener in self._listeners.values():
+                listener.close()
             drained = self._core.drained()
             graceful = self._limits.graceful_timeout or 0
-            await asyncio.wait({drained, self._hurried}, timeout=graceful, return_when=asyncio.FIRST_COMPLETED)
+            until = self._loop.time() + graceful
+            if not drained.done():
+                logger.info("stopping: accepting no more, %d connections are open", self._core.connections)
+                await self._wait(drained, graceful / 2 if self._is_retired else min(IDLE_GRACE, graceful))
+            self._core.close_idle()
+            await self._wait(drained, until - self._loop.time())
             if not drained.done():
                 logger.warning("stopping: cancelled %d exchanges that had not ended", self._core.cancel_exchanges())
                 await asyncio.wait({drained}, timeout=CANCEL_TIMEOUT)
             if not drained.done():
                 logger.warning("stopping: aborted %d connections", self._core.abort_connections())
                 await asyncio.wait({drained}, timeout=CANCEL_TIMEOUT)
-            for listener in self._listeners:
+            for listener in self._listeners.values():
                 # From Python 3.12 on it waits for connections too, and one may have refused to die.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(listener.wait_closed(), CANCEL_TIMEOUT)
         finally:
             self._stopped.set()
+
+    async def _wait(self, event: asyncio.Future[None], seconds: float) -> None:
+        """Wait for an event, unless it is hurried."""
+        await asyncio.wait({event, self._hurried}, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+
+    async def _accept_waiting(self) -> None:
+        """Accept the connections that the kernel has accepted, before it is told to accept none."""
+        until = self._loop.time() + ACCEPT_TIMEOUT
+        with selectors.DefaultSelector() as waiting:
+            for sock in self._listeners:
+                waiting.register(sock, selectors.EVENT_READ)
+            while waiting.select(0) and self._loop.time() < until and not self._hurried.done():  # noqa: ASYNC110  they pass
+                await asyncio.sleep(0)

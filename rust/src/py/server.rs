@@ -63,6 +63,23 @@ struct Tasks {
     stand_in: Py<PyAny>,
 }
 
+/// How far the shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Serving,
+    /// The next response of every connection is its last.
+    LastAnswers,
+    /// Idle connections are closed, too.
+    Closing,
+}
+
+/// Counts answers, and tells when there are so many.
+struct Answers {
+    count: u64,
+    milestone: u64,
+    callback: Option<Py<PyAny>>,
+}
+
 /// One worker's server.
 #[pyclass(frozen, weakref, module = "vibora._core", name = "Server")]
 pub(crate) struct Server {
@@ -89,8 +106,8 @@ pub(crate) struct Server {
     timers: GilCell<Timers>,
     /// The stand-in is the current task.
     entered: GilCell<bool>,
-    stopping: GilCell<bool>,
-    pub(crate) served: GilCell<u64>,
+    stage: GilCell<Stage>,
+    answers: GilCell<Answers>,
     pub(crate) running: GilCell<usize>,
 }
 
@@ -113,8 +130,29 @@ impl Server {
         self.router.get().table(py)
     }
 
+    pub(crate) fn stage(&self, py: Python<'_>) -> Stage {
+        *self.stage.borrow(py)
+    }
+
     pub(crate) fn is_stopping(&self, py: Python<'_>) -> bool {
-        *self.stopping.borrow(py)
+        self.stage(py) > Stage::Serving
+    }
+
+    /// One more response has been made.
+    pub(crate) fn count_answer(&self, py: Python<'_>) {
+        let mut answers = self.answers.borrow(py);
+        answers.count += 1;
+        if answers.count < answers.milestone {
+            return;
+        }
+        answers.milestone = u64::MAX;
+        let callback = answers.callback.take();
+        drop(answers);
+        if let Some(callback) = callback
+            && let Err(error) = self.call_soon(py, callback.bind(py))
+        {
+            error.write_unraisable(py, Some(callback.bind(py)));
+        }
     }
 
     pub(crate) fn new_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -463,8 +501,12 @@ impl Server {
             }),
             clock,
             entered: GilCell::new(false),
-            stopping: GilCell::new(false),
-            served: GilCell::new(0),
+            stage: GilCell::new(Stage::Serving),
+            answers: GilCell::new(Answers {
+                count: 0,
+                milestone: u64::MAX,
+                callback: None,
+            }),
             running: GilCell::new(0),
         })
     }
@@ -489,7 +531,7 @@ impl Server {
     /// Responses that have been made.
     #[getter]
     fn requests(&self, py: Python<'_>) -> u64 {
-        *self.served.borrow(py)
+        self.answers.borrow(py).count
     }
 
     /// Whether the shutdown has begun.
@@ -498,11 +540,26 @@ impl Server {
         self.is_stopping(py)
     }
 
-    /// Closes idle connections now; the others close after their current response.
-    fn begin_shutdown(&self, py: Python<'_>) -> PyResult<()> {
-        *self.stopping.borrow(py) = true;
+    /// Has a callback called, once, when so many responses have been made.
+    fn call_at(&self, py: Python<'_>, requests: u64, callback: Py<PyAny>) {
+        let mut answers = self.answers.borrow(py);
+        answers.milestone = requests;
+        answers.callback = Some(callback);
+    }
+
+    /// Makes the next response of every connection its last, which says `connection: close`.
+    fn begin_shutdown(&self, py: Python<'_>) {
+        *self.stage.borrow(py) = Stage::LastAnswers;
         for protocol in self.open_protocols(py) {
-            protocol.get().begin_shutdown(py)?;
+            protocol.get().begin_shutdown(py);
+        }
+    }
+
+    /// Closes the connections that are idle, now and as they come to be.
+    fn close_idle(&self, py: Python<'_>) -> PyResult<()> {
+        *self.stage.borrow(py) = Stage::Closing;
+        for protocol in self.open_protocols(py) {
+            protocol.get().close_if_idle(py)?;
         }
         Ok(())
     }

@@ -135,6 +135,19 @@ pub(crate) fn unacknowledged(_fd: i32) -> u64 {
     0
 }
 
+/// Whether the peer has sent something that nobody has read yet.
+#[cfg(unix)]
+pub(crate) fn has_unread(fd: i32) -> bool {
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int; a wrong descriptor is an error, not undefined.
+    unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut waiting) == 0 && waiting > 0 }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn has_unread(_fd: i32) -> bool {
+    false
+}
+
 #[cfg(unix)]
 fn set_option<T>(fd: i32, level: libc::c_int, name: libc::c_int, value: &T) {
     // The socket works without the option: a refusal (a unix socket has no TCP options) needs no answer.

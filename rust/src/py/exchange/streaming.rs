@@ -239,7 +239,7 @@ impl Exchange {
                 core.send_head(out, &outgoing, None, &date, &server.http)
             })
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        *server.served.borrow(py) += 1;
+        server.count_answer(py);
         Ok(())
     }
 

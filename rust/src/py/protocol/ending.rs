@@ -307,7 +307,13 @@ impl Protocol {
         Ok(())
     }
 
-    pub(crate) fn begin_shutdown(&self, py: Python<'_>) -> PyResult<()> {
+    /// Makes the current response, or the next, the last.
+    pub(crate) fn begin_shutdown(&self, py: Python<'_>) {
+        self.state.borrow(py).core.close_after_response();
+    }
+
+    /// Closes the connection if no request of it is being received or answered.
+    pub(crate) fn close_if_idle(&self, py: Python<'_>) -> PyResult<()> {
         let idle = {
             let mut state = self.state.borrow(py);
             state.core.close_after_response();
@@ -316,7 +322,8 @@ impl Protocol {
                 && state.core.receiving() == Receiving::Head
                 && !state.closing
         };
-        if !idle {
+        // What is here and not read yet is a request: it is still answered.
+        if !idle || self.descriptor(py).is_some_and(socket::has_unread) {
             return Ok(());
         }
         if self.consumed(py).1 == 0 {

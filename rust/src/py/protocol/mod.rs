@@ -24,7 +24,7 @@ use crate::py::errors::panicked;
 use crate::py::exchange::Exchange;
 use crate::py::request::Request;
 use crate::py::route::Route;
-use crate::py::server::{HALF_CLOSE, Server, settle};
+use crate::py::server::{HALF_CLOSE, Server, Stage, settle};
 use crate::py::socket;
 
 pub(crate) use driving::{exit_request, not_a_response};
@@ -268,7 +268,7 @@ impl Protocol {
                 transport.call_method1(pyo3::intern!(py, "set_write_buffer_limits"), (high,))?;
             }
             let key = server.open(py, slf.clone().unbind());
-            let stopping = server.is_stopping(py);
+            let stage = server.stage(py);
             {
                 let mut state = this.state.borrow(py);
                 state.transport = Some(transport.clone().unbind());
@@ -280,8 +280,11 @@ impl Protocol {
                         .set(TimerKind::Head, server.now() + server.limits.head_timeout);
                 }
             }
-            if stopping {
-                return this.begin_shutdown(py);
+            if stage >= Stage::LastAnswers {
+                this.begin_shutdown(py);
+            }
+            if stage >= Stage::Closing {
+                return this.close_if_idle(py);
             }
             this.arm(py)
         })

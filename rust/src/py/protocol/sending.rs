@@ -161,7 +161,7 @@ impl Protocol {
                 &server.http,
             )
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        *server.served.borrow(py) += 1;
+        server.count_answer(py);
         Ok(())
     }
 
@@ -224,7 +224,7 @@ impl Protocol {
                 Err(error) => return Ok(Err(PyRuntimeError::new_err(error.to_string()))),
             }
         };
-        *server.served.borrow(py) += 1;
+        server.count_answer(py);
         if let Some(content) = large {
             if let Some(content) = content {
                 let content = content.bind(py);
