@@ -169,6 +169,12 @@ impl<'p> Deref for Parameters<'p> {
     }
 }
 
+impl<'p> FromIterator<&'p [u8]> for Parameters<'p> {
+    fn from_iter<I: IntoIterator<Item = &'p [u8]>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
 /// All routes of an application.
 ///
 /// ```

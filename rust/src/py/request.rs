@@ -535,17 +535,10 @@ impl Request {
             return Ok(PyDict::new(py));
         };
         let method = self.method_text.of(&self.head);
-        let found = table.find(py, method, &self.authority(py), &path)?;
-        match found.lookup {
+        let mut groups = Vec::new();
+        match table.find(py, method, &self.authority(py), &path, &mut groups)? {
             Lookup::Found { parameters, .. } => route.get().path_parameters(py, &parameters),
-            Lookup::Matched { .. } => {
-                let parameters: Vec<&[u8]> = found.groups.iter().map(Vec::as_slice).collect();
-                route.get().path_parameters(py, &parameters)
-            }
-            Lookup::Redirect { .. }
-            | Lookup::Options { .. }
-            | Lookup::MethodNotAllowed { .. }
-            | Lookup::NotFound => Ok(PyDict::new(py)),
+            _ => Ok(PyDict::new(py)),
         }
     }
 

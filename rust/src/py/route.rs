@@ -554,21 +554,17 @@ pub(crate) struct Table {
     expressions: Vec<Py<PyAny>>,
 }
 
-/// What a lookup found, and the parameters of an expression that matched.
-pub(crate) struct Found<'t, 'p> {
-    pub(crate) lookup: Lookup<'t, 'p>,
-    pub(crate) groups: Vec<Vec<u8>>,
-}
-
 impl Table {
-    /// Finds the route of a request where hosts and expressions may count. Calls into Python.
+    /// Finds the route of a request where hosts and expressions may count. Calls into Python. What the groups of an
+    /// expression have matched is put into `groups`, and found there as the parameters.
     pub(crate) fn find<'t, 'p>(
         &'t self,
         py: Python<'_>,
         method: &[u8],
         authority: &[u8],
         path: &'p [u8],
-    ) -> PyResult<Found<'t, 'p>> {
+        groups: &'p mut Vec<Vec<u8>>,
+    ) -> PyResult<Lookup<'t, 'p>> {
         let mut last = None;
         let mut failure = None;
         let lookup = self
@@ -589,14 +585,17 @@ impl Table {
         if let Some(error) = failure {
             return Err(error);
         }
-        let groups = match (&lookup, last) {
-            (Lookup::Matched { route }, Some(found)) => match self.routes.get(*route) {
-                Some(route) => route.get().groups(py, &found)?,
-                None => Vec::new(),
-            },
-            _ => Vec::new(),
-        };
-        Ok(Found { lookup, groups })
+        match (lookup, last) {
+            (Lookup::Matched { route }, Some(found)) => {
+                if let Some(route) = self.routes.get(route) {
+                    *groups = route.get().groups(py, &found)?;
+                }
+                let groups: &'p Vec<Vec<u8>> = groups;
+                let parameters = groups.iter().map(Vec::as_slice).collect();
+                Ok(Lookup::Found { route, parameters })
+            }
+            (lookup, _) => Ok(lookup),
+        }
     }
 
     /// The match of an expression, if it matches all of a text. What is not UTF-8 is matched by none.
@@ -732,16 +731,13 @@ impl Router {
         let table = self.table(py);
         let path = target::decode_path(path.as_bytes())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let found = table.find(py, method.as_bytes(), host.as_bytes(), &path)?;
-        Ok(match found.lookup {
-            Lookup::Found { route, .. } | Lookup::Matched { route } => {
-                table.routes.get(route).map(|route| route.clone_ref(py))
+        let mut groups = Vec::new();
+        match table.find(py, method.as_bytes(), host.as_bytes(), &path, &mut groups)? {
+            Lookup::Found { route, .. } => {
+                Ok(table.routes.get(route).map(|route| route.clone_ref(py)))
             }
-            Lookup::Redirect { .. }
-            | Lookup::Options { .. }
-            | Lookup::MethodNotAllowed { .. }
-            | Lookup::NotFound => None,
-        })
+            _ => Ok(None),
+        }
     }
 
     /// All routes in the order of their registration.

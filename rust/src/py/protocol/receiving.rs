@@ -1,5 +1,7 @@
 //! What arrives: bytes become requests and content; content waits for the handler that reads it.
 
+use std::borrow::Cow;
+
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -14,7 +16,7 @@ use crate::py::content::BodyFailure;
 use crate::py::errors::vibora_error;
 use crate::py::exchange::Exchange;
 use crate::py::request::Request;
-use crate::py::route::{Drive, Route};
+use crate::py::route::{Drive, Route, Table};
 use crate::py::server::PRESENCE;
 use crate::router::{Lookup, other_spelling};
 
@@ -171,16 +173,8 @@ impl Protocol {
         let table = server.table(py);
         let mut groups = Vec::new();
         let lookup = if table.tree.is_conditional() {
-            // The host that routes are chosen by is the one that handlers are told.
-            let host = match server.proxies {
-                Some(_) => Self::request(slf, octets, None)?.get().authority(py),
-                None => server.head.borrow(py).authority.of(start).to_vec(),
-            };
-            match table.find(py, method, &host, &path) {
-                Ok(found) => {
-                    groups = found.groups;
-                    found.lookup
-                }
+            match Self::find(slf, &table, start, octets, &path, &mut groups) {
+                Ok(lookup) => lookup,
                 Err(error) => {
                     exit_request(py, &error)?;
                     return Self::fail(slf, &error, octets, None);
@@ -189,35 +183,70 @@ impl Protocol {
         } else {
             table.tree.lookup(method, &path)
         };
-        let unknown =
-            || PyRuntimeError::new_err("the router knows a route that the table does not");
         match lookup {
-            Lookup::Found { route, parameters } => {
-                let route = table.routes.get(route).ok_or_else(unknown)?;
-                Self::start(slf, route, &parameters, octets, input)
-            }
-            Lookup::Matched { route } => {
-                let route = table.routes.get(route).ok_or_else(unknown)?;
-                let parameters: Vec<&[u8]> = groups.iter().map(Vec::as_slice).collect();
-                Self::start(slf, route, &parameters, octets, input)
+            Lookup::Found { route, parameters } => match table.routes.get(route) {
+                Some(route) => Self::start(slf, route, &parameters, octets, input),
+                None => Err(PyRuntimeError::new_err(
+                    "the router knows a route that the table does not",
+                )),
+            },
+            other => Self::refuse(slf, &other, start, octets),
+        }
+    }
+
+    /// Finds the route where hosts or expressions count.
+    #[cold]
+    fn find<'t, 'p>(
+        slf: &Bound<'_, Self>,
+        table: &'t Table,
+        start: &[u8],
+        octets: &[u8],
+        path: &'p [u8],
+        groups: &'p mut Vec<Vec<u8>>,
+    ) -> PyResult<Lookup<'t, 'p>> {
+        let py = slf.py();
+        let server = slf.get().server.get();
+        let (method, authority) = {
+            let head = server.head.borrow(py);
+            (head.method_text.of(start), head.authority.of(start))
+        };
+        // The host that routes are chosen by is the one that handlers are told.
+        let host = match server.proxies {
+            Some(_) => Cow::Owned(Self::request(slf, octets, None)?.get().authority(py)),
+            None => Cow::Borrowed(authority),
+        };
+        table.find(py, method, &host, path, groups)
+    }
+
+    /// Answers a request that no route answers.
+    #[cold]
+    fn refuse(
+        slf: &Bound<'_, Self>,
+        lookup: &Lookup<'_, '_>,
+        start: &[u8],
+        octets: &[u8],
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let error = match lookup {
+            Lookup::Options { allow } => return this.send_empty(py, 204, Some(allow)),
+            Lookup::MethodNotAllowed { allow } => {
+                let allowed: Vec<&str> = allow.split(", ").collect();
+                vibora_error(py, "MethodNotAllowed", (allowed,))
             }
             Lookup::Redirect { .. } => {
                 let location = {
-                    let head = server.head.borrow(py);
+                    let head = this.server.get().head.borrow(py);
                     let query = head.query.map(|query| query.of(start));
                     other_spelling(head.path.of(start), query)
                 };
-                let error = vibora_error(py, "SlashRedirect", (location,));
-                Self::fail(slf, &error, octets, None)
+                vibora_error(py, "SlashRedirect", (location,))
             }
-            Lookup::Options { allow } => this.send_empty(py, 204, Some(allow)),
-            Lookup::MethodNotAllowed { allow } => {
-                let allowed: Vec<&str> = allow.split(", ").collect();
-                let error = vibora_error(py, "MethodNotAllowed", (allowed,));
-                Self::fail(slf, &error, octets, None)
+            Lookup::NotFound | Lookup::Found { .. } | Lookup::Matched { .. } => {
+                vibora_error(py, "NotFound", ())
             }
-            Lookup::NotFound => Self::fail(slf, &vibora_error(py, "NotFound", ()), octets, None),
-        }
+        };
+        Self::fail(slf, &error, octets, None)
     }
 
     /// Runs the handler of the route that was found, or gives it its task.
