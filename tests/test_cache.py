@@ -304,13 +304,15 @@ class TestBounds:
         cache.clear()
         assert (cache._size, len(cache._names)) == (0, 0)
 
-    def test_what_cannot_be_kept_is_remembered_within_the_bounds(self, serve: Serve) -> None:
+    def test_what_cannot_be_kept_takes_no_place(self, serve: Serve) -> None:
+        def answer(text: str) -> Response:
+            return Response(text, 200 if text.startswith("/kept") else 404)
+
         cache = Cache(max_entries=10)
-        with serving(serve, cache, Counter(lambda text: Response(text, 404))).connect() as peer:
+        with serving(serve, cache, Counter(answer)).connect() as peer:
             for number in range(50):
-                peer.ask(f"/{number}")
-        assert len(cache._entries) == 10
-        assert len(cache) == 0
+                peer.ask(f"/{'kept' if number < 10 else 'lost'}/{number}")
+        assert len(cache) == len(cache._entries) == 10
 
     @pytest.mark.parametrize(
         ("options", "error"),

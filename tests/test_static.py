@@ -141,6 +141,7 @@ class TestFinding:
                 answer = peer.ask(path, headers=html)
                 assert (answer.status, answer.content) == (200, b"the app"), path
                 assert answer.get("content-type") == "text/html; charset=utf-8"
+                assert answer.get("vary") == ("Accept" if path != "/" else None)
             assert peer.ask("/docs/", headers=html).content == b"<h1>Docs</h1>"
             assert peer.ask("/users/7").status == 404
             assert peer.ask("/missing.js", headers=html).status == 404

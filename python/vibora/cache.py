@@ -306,6 +306,17 @@ class _Entry:
         self.cost += len(self.content) + sum(len(name) + len(value) + 4 for name, value in self.headers.raw)
 
 
+class _Running:
+    """A handler that runs for all requests that wait for what it answers."""
+
+    __slots__ = ("awaited", "ended")
+
+    def __init__(self, ended: "asyncio.Future[bool]") -> None:
+        # Whether those who wait shall look again: there is something, or the client it ran for has gone.
+        self.ended = ended
+        self.awaited = False
+
+
 #: The key of a request, and the values of the fields that the `Vary` of its responses names.
 _Place: TypeAlias = "tuple[Hashable, tuple[str | None, ...]]"
 
@@ -369,7 +380,7 @@ class Cache(CacheEngine):
         # The fields that tell the responses of a key apart, and where they are.
         self._names: dict[Hashable, tuple[tuple[str, ...], set[_Place]]] = {}
         self._size = 0
-        self._running: dict[tuple[asyncio.AbstractEventLoop, _Place], asyncio.Future[bool]] = {}
+        self._running: dict[tuple[asyncio.AbstractEventLoop, _Place], _Running] = {}
         self.hits = 0
         self.misses = 0
 
@@ -442,26 +453,29 @@ class Cache(CacheEngine):
                 self.hits += 1
                 return _answer(entry, entry.headers, request)
             running = self._running.get((loop, place)) if entry is None else None
+            if running is None:
+                break
+            running.awaited = True
             # Shielded, or the first that stops waiting would stop them all.
-            if running is None or not await asyncio.shield(running):
+            if not await asyncio.shield(running.ended):
                 break
         self.misses += 1
         if entry is not None or running is not None:
             # What is answered cannot be kept: nobody shall wait for it.
             response = await call_next(request)
-            self._consider(key, request, response)
+            self._consider(key, request, response, awaited=True)
             return response
-        mine = self._running[loop, place] = loop.create_future()
+        mine = self._running[loop, place] = _Running(loop.create_future())
         look_again = False
         try:
             response = await call_next(request)
-            look_again = self._consider(key, request, response)
+            look_again = self._consider(key, request, response, awaited=mine.awaited)
         except asyncio.CancelledError:
             look_again = True  # It is this client that has gone: the next one takes its place.
             raise
         finally:
             del self._running[loop, place]
-            mine.set_result(look_again)
+            mine.ended.set_result(look_again)
         return response
 
     # --- what is kept -------------------------------------------------------------------------------------------------
@@ -484,10 +498,12 @@ class Cache(CacheEngine):
             self._entries.move_to_end(place)
             return entry
 
-    def _consider(self, key: Hashable, request: Request, response: Response) -> bool:
-        """Keep a response if it may be kept, else for a while that it may not. Return whether it was."""
+    def _consider(self, key: Hashable, request: Request, response: Response, *, awaited: bool) -> bool:
+        """Keep a response if it may be; if others wait, keep for a while that it may not. Return whether it is kept."""
         if is_cacheable_response(response) and self._keep(key, request, response):
             return True
+        if not awaited:
+            return False
         entry = _Entry(time.monotonic(), min(self._ttl, _HOPELESS))
         self._put(self._place(key, request), entry)
         return False

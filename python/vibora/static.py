@@ -199,11 +199,12 @@ class StaticHandler:
             found = None if segments is None else self._find(segments)
             if isinstance(found, str):
                 return RedirectResponse(f"./{_quoted(found)}/{'?' if query else ''}{query}", 307)
+            vary = None
             if found is None and fallback is not None:
-                segments, found = fallback, self._find(fallback)
+                segments, found, vary = fallback, self._find(fallback), "Accept"
             if found is None or isinstance(found, str) or segments is None:
                 raise StaticNotFound
-            return self._send(found, segments, conditions, accepted)
+            return self._send(found, segments, conditions, accepted, vary)
         except PermissionError:
             raise Forbidden from None
         except _NOT_THERE:  # it went away just now
@@ -267,6 +268,7 @@ class StaticHandler:
         segments: list[str],
         conditions: Conditions,
         accepted: str | None,
+        vary: str | None,
     ) -> Response:
         path, status = found
         name = path if segments[-1] == "" else segments[-1]
@@ -276,9 +278,10 @@ class StaticHandler:
             headers["cache-control"] = policy
         copies = self._copies(path, status)
         coding = preferred_coding(accepted, list(copies))
-        if copies:
-            vary = headers.get("vary")
-            headers["vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+        for field in (vary, "Accept-Encoding" if copies else None):
+            if field is not None:
+                others = joined(headers, "vary")
+                headers["vary"] = f"{others}, {field}" if others else field
         if coding is not None:
             headers["content-encoding"] = coding
             path, status = copies[coding]
