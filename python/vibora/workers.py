@@ -25,15 +25,16 @@ import contextlib
 import faulthandler
 import json
 import logging
+import pickle
 import random
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn, cast
 
 from vibora import program, targets
 from vibora.app import Vibora
@@ -220,17 +221,9 @@ class _Parent:
 
 def brief(settings: Settings, sockets: Sequence[socket.socket]) -> bytes:
     """Return what a fresh worker has to know, as bytes for its channel."""
-    facts = {
-        "settings": asdict(settings),
-        "sockets": [sock.fileno() for sock in sockets],
-        "path": sys.path,
-    }
-    line = json.dumps(facts).encode()
+    # The settings come last: the path has to be there before what they are made of.
+    line = pickle.dumps((sys.path, [sock.fileno() for sock in sockets], pickle.dumps(settings)))
     return len(line).to_bytes(_SIZE) + line
-
-
-def _restored(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  of texts
 
 
 def _receive(channel: socket.socket, size: int) -> bytes:
@@ -249,11 +242,10 @@ def begin(descriptor: int) -> NoReturn:
     channel.set_inheritable(False)
     loop_factory()  # imports what takes time, for a worker that is started before it is needed
     size = int.from_bytes(_receive(channel, _SIZE))
-    facts: Mapping[str, Any] = json.loads(_receive(channel, size))
-    given: Mapping[str, Any] = facts["settings"]
-    settings = Settings(**{name: _restored(value) for name, value in given.items()})
-    sys.path[:] = facts["path"]
-    sockets = [socket.socket(fileno=number) for number in facts["sockets"]]
+    path, numbers, pickled = cast("tuple[list[str], list[int], bytes]", pickle.loads(_receive(channel, size)))  # noqa: S301  ours
+    sys.path[:] = path
+    settings = cast("Settings", pickle.loads(pickled))  # noqa: S301  ours
+    sockets = [socket.socket(fileno=number) for number in numbers]
     for sock in sockets:
         sock.set_inheritable(False)
     if settings.target is None:
