@@ -19,7 +19,7 @@ import aiohttp
 import httpx
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from python_multipart.multipart import MultipartParser as PeerParser
 
@@ -831,7 +831,7 @@ class TestParser:
     NAME = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters='"%\\'), max_size=12)
 
     @given(parts=st.lists(st.tuples(NAME, st.none() | NAME, CONTENT), max_size=4), sizes=st.lists(st.integers(0, 40)))
-    @settings(max_examples=60, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=60, deadline=None)
     def test_what_is_encoded_comes_out_however_it_is_cut(
         self, parts: list[tuple[str, str | None, bytes]], sizes: list[int]
     ) -> None:
@@ -844,7 +844,7 @@ class TestParser:
         assert parse(encoded, sizes) == parts
 
     @given(contents=st.lists(CONTENT, min_size=1, max_size=4), sizes=st.lists(st.integers(1, 40)))
-    @settings(max_examples=50, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=50, deadline=None)
     def test_python_multipart_finds_the_same_parts(self, contents: list[bytes], sizes: list[int]) -> None:
         encoded = multipart(*(field(str(number), content) for number, content in enumerate(contents)))
         theirs: list[list[bytes]] = []

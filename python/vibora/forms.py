@@ -9,7 +9,7 @@ arrive, and keeps nothing. Whatever blocks is done in the thread pool of the eve
 import os
 import re
 import unicodedata
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, Self, TypeAlias, overload
 
@@ -241,12 +241,10 @@ async def read_files(request: Request) -> UploadedFiles:
 async def _read(request: Request) -> _Form:
     reader = FormReader(request)
     spool = Spool()
-    request._on_exit(spool.close)  # noqa: SLF001  it is ours to clean up
     try:
         collected = request._collected  # noqa: SLF001  what has been read already
         if collected is not None:
-            if reader.feed(collected):
-                await spool.write(reader.take())
+            reader.feed(collected)
         else:
             async for piece in request.stream:
                 if reader.feed(piece) >= _BATCH:
@@ -258,10 +256,16 @@ async def _read(request: Request) -> _Form:
     except BaseException:
         spool.close()
         raise
-    files = UploadedFiles(UploadedFile(head, content, spool, start, size) for head, content, start, size in found)
-    spool.files = files
+    files = _NO_FILES
+    if found:
+        files = UploadedFiles(UploadedFile(head, content, spool, start, size) for head, content, start, size in found)
+        spool.files = files
+        request._on_exit(spool.close)  # noqa: SLF001  it is ours to clean up
     request._form = form, files  # noqa: SLF001  it is ours to keep
     return form, files
+
+
+_NO_FILES: Final = UploadedFiles()
 
 
 # --- part by part -----------------------------------------------------------------------------------------------------
@@ -286,12 +290,15 @@ class Part:
         ContentTooLarge: As `request.stream` does; so `RequestTimeout` and `ClientDisconnected`.
     """
 
-    __slots__ = ("_ended", "_head", "_multipart")
+    __slots__ = ("_ended", "_head", "_multipart", "_pull")
 
-    def __init__(self, multipart: "Multipart", head: PartHead) -> None:
+    def __init__(
+        self, multipart: "Multipart", head: PartHead, pull: Callable[["Part"], Awaitable[bytes | None]]
+    ) -> None:
         """Make one of a head; only `Multipart` does."""
         self._multipart = multipart
         self._head = head
+        self._pull = pull
         self._ended = False
 
     @property
@@ -320,7 +327,7 @@ class Part:
     async def __anext__(self) -> bytes:
         if self._ended:
             raise StopAsyncIteration
-        piece = await self._multipart._next_of(self)  # noqa: SLF001  the two are one
+        piece = await self._pull(self)
         if piece is None:
             self._ended = True
             raise StopAsyncIteration
@@ -416,6 +423,7 @@ class Multipart:
         self._collected = request._collected  # noqa: SLF001  what has been read already
         self._stream = request.stream
         self._part: Part | None = None
+        self._in_part = False
         self._ended = False
 
     @property
@@ -441,13 +449,13 @@ class Multipart:
 
     async def __anext__(self) -> Part:
         if self._part is not None:
-            while not self._part._ended and isinstance(await self._next_event(), bytes):  # noqa: SLF001
-                pass
+            while self._in_part:
+                await self._next_of(self._part)
             self._part = None
         while not self._ended:
             event = await self._next_event()
             if isinstance(event, PartHead):
-                self._part = Part(self, event)
+                self._part, self._in_part = Part(self, event, self._next_of), True
                 return self._part
         raise StopAsyncIteration
 
@@ -456,7 +464,10 @@ class Multipart:
         if part is not self._part:
             raise StreamAlreadyConsumed(f"part {part.name!r} has been passed: a later one was asked for")
         event = await self._next_event()
-        return event if isinstance(event, bytes) else None
+        if isinstance(event, bytes):
+            return event
+        self._in_part = False
+        return None
 
     async def _next_event(self) -> PartHead | bytes | bool:
         while (event := self._parser.next_event()) is None:
