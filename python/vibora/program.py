@@ -86,8 +86,11 @@ def _check_place(settings: Settings) -> None:
         raise RuntimeError(
             "app.run() was called while a worker imports the app: put it under if __name__ == '__main__':"
         )
-    if settings.is_supervised and sys.platform == "win32":
-        raise ConfigurationError("workers with a parent need a Unix system")
+    if settings.is_supervised:
+        if sys.platform == "win32":
+            raise ConfigurationError("workers with a parent need a Unix system")
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("the parent of workers answers signals: call app.run() in the main thread")
 
 
 def _listeners(settings: Settings, sock: socket.socket | None) -> Listeners:

@@ -123,11 +123,15 @@ class Listeners:
         """Return the sockets of a worker; the first is number 0."""
         return self.lanes[worker % len(self.lanes)]
 
-    def close(self) -> None:
-        """Close the sockets, and remove the files of unix sockets, unless they are somebody else's by now."""
+    def let_go(self) -> None:
+        """Close the sockets. Who has copies of them, as workers have, goes on listening."""
         for lane in self.lanes:
             for sock in lane:
                 sock.close()
+
+    def close(self) -> None:
+        """Close the sockets, and remove the files of unix sockets, unless they are somebody else's by now."""
+        self.let_go()
         for path, identity in self._files.items():
             with contextlib.suppress(OSError):
                 found = path.stat()

@@ -51,7 +51,7 @@ LAST_WORDS: Final = 1.0
 #: How often a worker is asked whether it is stuck, during its `worker_timeout`.
 PINGS: Final = 3
 #: Seconds between two looks at the memory of the workers, where it is limited.
-RSS_INTERVAL: Final = 2.0
+RSS_INTERVAL: Final = 1.0
 #: Seconds that this process may be late before it was stopped itself, and no worker is to blame.
 LATE: Final = 1.0
 #: Seconds that a worker has to stop when the app's files have changed.
@@ -471,7 +471,7 @@ class Supervisor:
             if reason:
                 logger.info("stopping on %s; once more to hurry", reason)
             self._notifier.stopping()
-            self._listeners.close()
+            self._listeners.let_go()
         for worker in self._workers:
             worker.kill_at = time.monotonic() + KILL_AFTER + (graceful if self._stops == 1 else 0.0)
             worker.asked = None
