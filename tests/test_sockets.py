@@ -128,6 +128,20 @@ class TestUnixSockets:
         assert path.exists()
         second.close()
 
+    def test_one_is_there_as_long_as_it_is_listened_on(self, program: "Start", tmp_path: Path) -> None:
+        path = tmp_path / "app.sock"
+        run = program(
+            *("-m", "vibora", "run", "app", "--workers", "2", "--bind", f"unix:{path}", "--shutdown-delay", "0.5"),
+            code=APP,
+        )
+        run.read_until("serving")
+        run.send_signal(signal.SIGTERM)
+        run.read_until("not ready any more")
+        with connect_unix(path) as peer:
+            assert peer.ask("/").status == 200
+        assert run.wait()[0] == 0
+        assert not path.exists()
+
     def test_a_directory_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(CannotListen, match="make the directory"):
             self.open(tmp_path / "nowhere" / "app.sock")

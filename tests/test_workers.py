@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,6 +235,20 @@ class TestStuck:
             assert half.read_answer().text == str(before)
             assert silent.ask("/").text == str(before)
 
+    def test_a_parent_that_was_asleep_itself_blames_nobody(self, program: "Start") -> None:
+        run = start(program, "--worker-timeout", "1", "--supervise", workers=1)
+        port = run.port()
+        (worker,) = run.children()
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(0.5)  # it has been asked, and cannot answer
+        os.kill(run.pid, signal.SIGSTOP)
+        time.sleep(1.6)
+        os.kill(run.pid, signal.SIGCONT)
+        time.sleep(0.1)
+        os.kill(worker, signal.SIGCONT)
+        with run.connect(port) as peer:
+            assert peer.ask("/").text == str(worker)
+
     def test_one_that_does_not_stop_is_killed(self, program: "Start") -> None:
         run = start(program)
         with run.connect(run.port()) as peer:
@@ -292,6 +307,12 @@ class TestStarting:
         port = run.port()
         with run.connect(port) as peer:
             assert int(peer.ask("/").text) in run.children()
+
+    def test_only_the_main_thread_can_be_a_parent(self) -> None:
+        with ThreadPoolExecutor() as pool:
+            started = pool.submit(Vibora().run, port=0, workers=2)
+        with pytest.raises(RuntimeError, match="in the main thread"):
+            started.result()
 
     def test_less_than_one_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="at least one worker is needed, got 0"):

@@ -53,7 +53,7 @@ PINGS: Final = 3
 #: Seconds between two looks at the memory of the workers, where it is limited.
 RSS_INTERVAL: Final = 1.0
 #: Seconds that this process may be late before it was stopped itself, and no worker is to blame.
-LATE: Final = 1.0
+LATE: Final = 0.5
 #: Seconds that a worker has to stop when the app's files have changed.
 RELOAD_TIMEOUT: Final = 2.0
 #: The byte that wakes the parent when files have changed; signals wake it with their numbers.
