@@ -13,7 +13,9 @@ async def home() -> JsonResponse:
 
 from vibora._core import __version__
 from vibora.app import Vibora
+from vibora.blueprints import Blueprint, CallNext
 from vibora.cache import Cache, CacheControl, CachedResponse
+from vibora.components import Component
 from vibora.cookies import Cookie
 from vibora.exceptions import (
     BadRequest,
@@ -24,6 +26,7 @@ from vibora.exceptions import (
     Forbidden,
     HTTPError,
     MethodNotAllowed,
+    MissingComponent,
     NotFound,
     ReverseNotFound,
     Unauthorized,
@@ -32,6 +35,7 @@ from vibora.exceptions import (
 )
 from vibora.files import FileResponse
 from vibora.headers import Headers
+from vibora.hooks import Events, Hook, Outcome
 from vibora.limits import RouteLimits, ServerLimits
 from vibora.request import Request
 from vibora.responses import (
@@ -47,22 +51,29 @@ from vibora.static import StaticHandler
 
 __all__ = [
     "BadRequest",
+    "Blueprint",
     "Cache",
     "CacheControl",
     "CachedResponse",
+    "CallNext",
     "ClientDisconnected",
+    "Component",
     "ConfigurationError",
     "Conflict",
     "ContentTooLarge",
     "Cookie",
+    "Events",
     "FileResponse",
     "Forbidden",
     "HTTPError",
     "Headers",
+    "Hook",
     "HtmlResponse",
     "JsonResponse",
     "MethodNotAllowed",
+    "MissingComponent",
     "NotFound",
+    "Outcome",
     "RedirectResponse",
     "Request",
     "Response",

@@ -539,6 +539,7 @@ class Request:
     def _form(self, form: tuple[FormData, UploadedFiles]) -> None: ...
     @property
     def _collected(self) -> bytes | None: ...
+    _frame: Any
     def _on_exit(self, callback: Callable[[], object]) -> None:
         """Have something called when the response is out, in the exchange's task, before what was added earlier.
 
@@ -758,6 +759,7 @@ class Route:
 
     Args:
         handler: What answers.
+        call: What is called in its place, where the app has wrapped something around it.
         pattern: The path, with `<name>` for a segment and `<*name>` for the rest; with an expression, its text.
         methods: The methods it answers.
         name: Its name.
@@ -786,6 +788,7 @@ class Route:
         cls,
         handler: Callable[..., Any],
         *,
+        call: Callable[..., Any] | None = None,
         pattern: str,
         methods: Sequence[str],
         name: str,
@@ -889,6 +892,39 @@ class ManualClock:
         """
 
 @final
+class Outcome:
+    """What became of a response. Made by the server only."""
+
+    @property
+    def method(self) -> str:
+        """The method of the request; empty when there was not enough of it."""
+    @property
+    def path(self) -> str:
+        """The path of the target as it was sent, without the query; at most its first 2,000 characters."""
+    @property
+    def status_code(self) -> int | None:
+        """The status of the response; None when there was none, because the client had gone."""
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the response, head and framing included, that were handed to the connection."""
+    @property
+    def duration(self) -> float:
+        """Seconds from the end of the request's header section until the response was out."""
+    @property
+    def time_to_first_byte(self) -> float | None:
+        """Seconds from the end of the request's header section until the response began; None when it did not."""
+    @property
+    def reason(self) -> Literal["complete", "disconnected", "timed out", "aborted"]:
+        """How it ended.
+
+        `"complete"`; the client was `"disconnected"`; `"timed out"`, because the client did not consume it in time or
+        the handler was too slow; `"aborted"` by the server, because the stream failed or the server stopped.
+        """
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address and port of the peer."""
+
+@final
 class Server:
     """The connections of one worker: makes their protocols, owns their timers.
 
@@ -904,6 +940,8 @@ class Server:
         on_failure: Called with the connection's protocol and each exception that one of its exchanges ends in, before
             it is known what the app answers to it.
         clock: The clock of its deadlines; the system's when omitted. Whoever moves it calls `tick`.
+        intercept: Ask `on_error` about automatic answers to OPTIONS as well, with an `AutomaticOptions`.
+        on_sent: Called with the request, the route and the outcome of each response, when it is out.
     """
 
     def __new__(
@@ -918,6 +956,8 @@ class Server:
         proxies: TrustedProxies | None = None,
         on_failure: Callable[[asyncio.Protocol, BaseException], object] | None = None,
         clock: ManualClock | None = None,
+        intercept: bool = False,
+        on_sent: Callable[[Request | None, Route | None, Outcome], object] | None = None,
     ) -> Self: ...
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection: the factory that `loop.create_server` takes."""

@@ -1,36 +1,32 @@
-"""The app: its routes, its limits, and the three ways to serve it."""
+"""The app: its routes, its components, its limits, and the three ways to serve it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
+import contextlib
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from vibora import _core
 from vibora._core import Request
+from vibora.blueprints import Blueprint, Place
+from vibora.components import Component, Components, Scope
 from vibora.exceptions import ConfigurationError, DuplicateRoute
 from vibora.limits import RouteLimits, ServerLimits
 from vibora.proxies import TrustedProxies
-from vibora.routing import (
-    Handler,
-    Hosts,
-    OnDisconnect,
-    Pattern,
-    RouteOptions,
-    RouterStrategy,
-    compile_route,
-    describe,
-    handlers,
-)
+from vibora.routing import Compose, RouterStrategy, compile_route, describe, name_of
 
 if TYPE_CHECKING:
     import asyncio
     import socket
 
+    from vibora.runtime import Runtime
     from vibora.server import Server
     from vibora.testing import TestClient, TestClock
 
-_Handler = TypeVar("_Handler", bound=Handler)
+_T = TypeVar("_T")
+_Provide = TypeVar("_Provide", bound=Callable[..., Any])
 
 
-class Vibora:
+class Vibora(Blueprint):
     """An app.
 
     ```python
@@ -62,6 +58,8 @@ class Vibora:
         server_name: The same.
         url_scheme: The same.
         trusted_proxies: The same, as `TrustedProxies` or None; read when a server starts.
+        components: What handlers ask for by type; `add_component` adds to them.
+        runtimes: What serves it in this process.
 
     Raises:
         ConfigurationError: If a trusted proxy is neither an address nor a network.
@@ -77,8 +75,10 @@ class Vibora:
         url_scheme: str = "http",
         trusted_proxies: TrustedProxies | Iterable[str] | None = None,
     ) -> None:
+        super().__init__()
         self.server_limits = server_limits or ServerLimits()
         self.route_limits = route_limits or RouteLimits()
+        self.components: Final = Components()
         self.router_strategy = router_strategy
         self.server_name = server_name
         self.url_scheme = url_scheme
@@ -87,143 +87,75 @@ class Vibora:
         self.trusted_proxies = trusted_proxies
         self._router = _core.Router()
         self._servers: list[Server] = []
+        self.runtimes: Final[list[Runtime]] = []
 
     # --- routes -------------------------------------------------------------------------------------------------------
 
     @property
     def routes(self) -> tuple[_core.Route, ...]:
-        """The routes, in the order in which they were registered."""
+        """The routes, also those of its blueprints, in the order in which they were registered."""
         return tuple(self._router.routes)
 
-    def add_route(
-        self,
-        pattern: Pattern,
-        handler: Handler | object,
-        methods: Sequence[str] | None = None,
-        **options: Unpack[RouteOptions],
-    ) -> None:
-        """Register a handler: what `route` does, as a call.
+    def compile_place(self, place: Place, compose: Compose | None = None) -> _core.Route:
+        """Return the route of a definition, with the names, prefixes, limits and hosts of the blueprints it is in.
 
         Args:
-            pattern: The path. `<name>` stands for one segment, `<*name>` at the end for the rest. Or an expression,
-                `re.compile(...)`, that matches all of the path; its named groups are the parameters.
-            handler: What answers. An `async def` runs on the event loop, a `def` in a thread pool. A class, or an
-                object that cannot be called, answers with its methods `get`, `post` and so on.
-            methods: The methods it answers; GET when omitted. HEAD comes with GET, and OPTIONS by itself.
-            **options: As for `route`.
+            place: Its place in the app.
+            compose: What is put around the handler.
 
         Raises:
-            DuplicateRoute: If a route answers the same requests.
             ConfigurationError: If the handler, the pattern or an option is wrong.
         """
-        for answered, function, view in handlers(handler, methods):
-            given: RouteOptions = options if view is None or options.get("name") else {**options, "name": view}
-            self._add(
-                compile_route(
-                    pattern,
-                    function,
-                    answered,
-                    default_limits=self.route_limits,
-                    default_strategy=self.router_strategy,
-                    **given,
-                )
-            )
+        definition = place.definition
+        options: dict[str, Any] = {**definition.options}
+        options.pop("cache", None)  # what is put around the handler knows it
+        options["name"] = place.name(options.get("name") or name_of(definition.handler))
+        inner = place.blueprints[::-1]
+        limits = next((blueprint.limits for blueprint in inner if blueprint.limits), self.route_limits)
+        if not options.get("hosts"):
+            options["hosts"] = next((blueprint.hosts for blueprint in inner if blueprint.hosts), None)
+        return compile_route(
+            place.pattern,
+            definition.handler,
+            definition.methods,
+            default_limits=limits,
+            default_strategy=self.router_strategy,
+            compose=compose,
+            **options,
+        )
 
-    def _add(self, route: _core.Route) -> None:
-        try:
+    def announce(self, places: list[Place]) -> None:
+        """Register routes, and serve them if the app is being served.
+
+        Args:
+            places: Their places in the app.
+
+        Raises:
+            DuplicateRoute: If one answers the same requests as another.
+            ConfigurationError: If one is wrong.
+        """
+        routes: list[_core.Route] = []
+        for place in places:
+            route = self.compile_place(place)
+            try:
+                self._router.add(route)
+            except _core.RouteConflict as conflict:
+                self._forget(routes)
+                raise _duplicate(route, conflict) from None
+            except ValueError as error:
+                self._forget(routes)
+                raise ConfigurationError(f"handler {describe(route.handler)}: {error}") from None
+            routes.append(route)
+        for runtime in self.runtimes:
+            for place in places:
+                runtime.add(place)
+
+    def _forget(self, routes: list[_core.Route]) -> None:
+        """Take routes out again, which one that comes with them conflicts with another."""
+        kept = [route for route in self._router.routes if route not in routes]
+        self._router = _core.Router()
+        for route in kept:
             self._router.add(route)
-        except _core.RouteConflict as conflict:
-            other = conflict.existing
-            raise DuplicateRoute(
-                f"{' '.join(route.methods)} {route.pattern!r}, handler {describe(route.handler)}, answers the same "
-                f"requests as {' '.join(other.methods)} {other.pattern!r}, handler {describe(other.handler)}"
-            ) from None
-        except ValueError as error:
-            raise ConfigurationError(f"handler {describe(route.handler)}: {error}") from None
-
-    def route(
-        self,
-        pattern: Pattern,
-        methods: Sequence[str] | None = None,
-        *,
-        name: str | None = None,
-        hosts: Hosts | None = None,
-        strategy: RouterStrategy | None = None,
-        limits: RouteLimits | None = None,
-        timeout: float | None = None,
-        inline: bool = False,
-        on_disconnect: OnDisconnect = "auto",
-    ) -> Callable[[_Handler], _Handler]:
-        """Register the handler below. It is returned as it is, and can be registered again.
-
-        ```python
-        @app.route("/users/<user_id>", methods=["GET", "DELETE"])
-        async def user(request: Request, user_id: int) -> Response: ...
-        ```
-
-        Args:
-            pattern: The path. `<name>` stands for one segment, `<*name>` at the end for the rest. Or an expression,
-                `re.compile(...)`, that matches all of the path; its named groups are the parameters.
-            methods: The methods it answers; GET when omitted. HEAD comes with GET, and OPTIONS by itself.
-            name: The name of the route; the handler's when omitted.
-            hosts: The hosts it answers for: names such as `"api.example.com"`, `"*.example.com"` for all names below,
-                or expressions. All hosts when omitted.
-            strategy: Whether the slash at the end of the path counts; the app's when omitted.
-            limits: The limits of the route; the app's when omitted.
-            timeout: Seconds, in place of `limits.timeout`; 0 switches it off.
-            inline: Run a `def` handler on the event loop: quicker, and right only when it never blocks.
-            on_disconnect: What becomes of the handler when its client goes away: `"cancel"`, `"finish"`, or `"auto"`,
-                which cancels safe methods (RFC 9110 §9.2.1) and lets the others finish.
-
-        Raises:
-            DuplicateRoute: If a route answers the same requests.
-            ConfigurationError: If the handler, the pattern or an option is wrong.
-        """
-
-        def register(handler: _Handler) -> _Handler:
-            self.add_route(
-                pattern,
-                handler,
-                methods,
-                name=name,
-                hosts=hosts,
-                strategy=strategy,
-                limits=limits,
-                timeout=timeout,
-                inline=inline,
-                on_disconnect=on_disconnect,
-            )
-            return handler
-
-        return register
-
-    def get(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
-        """Register the handler below for GET, and so for HEAD; `route` describes the options."""
-        return self.route(pattern, ["GET"], **options)
-
-    def post(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
-        """Register the handler below for POST; `route` describes the options."""
-        return self.route(pattern, ["POST"], **options)
-
-    def put(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
-        """Register the handler below for PUT; `route` describes the options."""
-        return self.route(pattern, ["PUT"], **options)
-
-    def patch(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
-        """Register the handler below for PATCH; `route` describes the options."""
-        return self.route(pattern, ["PATCH"], **options)
-
-    def delete(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
-        """Register the handler below for DELETE; `route` describes the options."""
-        return self.route(pattern, ["DELETE"], **options)
-
-    def head(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
-        """Register the handler below for HEAD; `route` describes the options."""
-        return self.route(pattern, ["HEAD"], **options)
-
-    def options(self, pattern: Pattern, **options: Unpack[RouteOptions]) -> Callable[[_Handler], _Handler]:
-        """Register the handler below for OPTIONS; `route` describes the options."""
-        return self.route(pattern, ["OPTIONS"], **options)
 
     def url_for(
         self,
@@ -269,6 +201,110 @@ class Vibora:
                 requested=None if _request is None else _request.host,
             )
         return build_url(route, params, origin=origin)
+
+    # --- components ---------------------------------------------------------------------------------------------------
+
+    def add_component(self, component: object, *, scope: Scope | None = None, provides: Any = None) -> None:
+        """Add a component: what handlers, hooks and error handlers ask for by its type.
+
+        ```python
+        app.add_component(Settings.from_environment())
+
+        async def connection(pool: Pool) -> AsyncIterator[Connection]:
+            async with pool.acquire() as connection:
+                yield connection
+
+        app.add_component(connection, scope="request")
+
+        @app.get("/")
+        async def home(connection: Connection, settings: Settings) -> Response: ...
+        ```
+
+        Args:
+            component: An object; or, with a scope, what makes it: a function, an `async def`, or a generator of either
+                kind that cleans up after its `yield`.
+            scope: How long what is made lives: `"app"`, for as long as the worker; `"request"`, for one request until
+                the last byte of its response; `"handler"`, for one call.
+            provides: The type it is asked for by; its own, or what the function is annotated to return, when omitted.
+
+        Raises:
+            ConfigurationError: If there is one of that type already, or the type is not known.
+        """
+        if scope is not None:
+            component = Component(component, scope, provides)  # type: ignore[arg-type]
+        elif inspect.isroutine(component):
+            raise ConfigurationError(
+                f"{describe(component)} is a function: say how long what it makes lives with "
+                "scope='app', 'request' or 'handler'"
+            )
+        if isinstance(component, Component) or provides is None:
+            self.components.add(component)
+        else:
+            self.components.add_as(provides, component)
+
+    def component(self, scope: Scope, *, provides: Any = None) -> Callable[[_Provide], _Provide]:
+        """Add what the function below makes, as `add_component` does.
+
+        ```python
+        @app.component("request")
+        async def current_user(request: Request, users: Users) -> User: ...
+        ```
+
+        Args:
+            scope: How long what is made lives.
+            provides: The type it is asked for by; what the function is annotated to return when omitted.
+
+        Raises:
+            ConfigurationError: As `add_component` does.
+        """
+
+        def register(builder: _Provide) -> _Provide:
+            self.add_component(builder, scope=scope, provides=provides)
+            return builder
+
+        return register
+
+    @contextlib.contextmanager
+    def override(self, kind: Any, component: object) -> "Iterator[None]":
+        """Put something in the place of a component while the block runs: for tests.
+
+        ```python
+        with app.override(Pool, FakePool()), app.test_client() as client: ...
+        ```
+
+        Args:
+            kind: The type that it is asked for by.
+            component: What is given instead: an object, or a `Component`.
+
+        Raises:
+            ConfigurationError: If the app is being served: override before it starts.
+        """
+        if any(not server.is_stopped for server in self._servers):
+            raise ConfigurationError("the app is being served: override its components before it starts")
+        self.components.override(kind, component)
+        try:
+            yield
+        finally:
+            self.components.restore(kind)
+
+    # --- background tasks ---------------------------------------------------------------------------------------------
+
+    def spawn(self, coroutine: Coroutine[Any, Any, _T], *, name: str | None = None) -> "asyncio.Task[_T]":
+        """Run a coroutine in the background, beyond the request that began it.
+
+        The app holds it, logs its exception, and waits for it when it stops, `ServerLimits.graceful_timeout` at most.
+
+        Args:
+            coroutine: The coroutine.
+            name: The name of the task, for the log; the coroutine's when omitted.
+
+        Raises:
+            RuntimeError: If the app is not being served in this process.
+        """
+        if not self.runtimes:
+            coroutine.close()
+            raise RuntimeError("the app is not being served: there is nothing to run a background task in")
+        return self.runtimes[-1].spawn(coroutine, name or str(getattr(coroutine, "__qualname__", "background")))
 
     # --- serving ------------------------------------------------------------------------------------------------------
 
@@ -406,9 +442,7 @@ class Vibora:
         """
         from vibora.server import Server  # noqa: PLC0415  as in `run`
 
-        server = await Server.start(
-            self._router, self.server_limits, sockets, debug=debug, app=self, clock=clock, on_failure=on_failure
-        )
+        server = await Server.start(self, sockets, debug=debug, clock=clock, on_failure=on_failure)
         self._servers = [*(other for other in self._servers if not other.is_stopped), server]
         return server
 
@@ -481,3 +515,11 @@ class Vibora:
         """Ask every server of the app in this process to stop gracefully. Returns at once; any thread may call it."""
         for server in self._servers:
             server.shutdown()
+
+
+def _duplicate(route: _core.Route, conflict: _core.RouteConflict) -> DuplicateRoute:
+    other = conflict.existing
+    return DuplicateRoute(
+        f"{' '.join(route.methods)} {route.pattern!r}, handler {describe(route.handler)}, answers the same requests as "
+        f"{' '.join(other.methods)} {other.pattern!r}, handler {describe(other.handler)}"
+    )

@@ -4,7 +4,9 @@
 
     ViboraError
     ├── ConfigurationError           the app is wrong; raised before it serves
-    │   └── DuplicateRoute           two routes answer the same requests
+    │   ├── DuplicateRoute           two routes answer the same requests
+    │   ├── DuplicatedBlueprint      a blueprint is mounted twice in the same place
+    │   └── MissingComponent         something asks for a component that is not there
     ├── CannotListen                 the address is taken, forbidden or not there; an OSError too
     ├── HTTPError(status)            an answer: raise it in a handler, or call `abort`
     │   ├── BadRequest               400
@@ -50,6 +52,14 @@ class DuplicateRoute(ConfigurationError):
     """Two routes answer the same requests; the message names both handlers."""
 
 
+class DuplicatedBlueprint(ConfigurationError):
+    """A blueprint is mounted twice in the same place."""
+
+
+class MissingComponent(ConfigurationError):
+    """Something asks for a component that is not there; the message names it, the parameter and the type."""
+
+
 class CannotListen(ViboraError, OSError):
     """The address to serve on is taken, forbidden or not there; the message says what to do."""
 
@@ -86,23 +96,33 @@ class HTTPError(ViboraError):
         status: The status code, 400 to 599 (RFC 9110 §15.5, §15.6). Registered or not.
         detail: What the client is told, as the content of the response. The reason phrase of the status when omitted.
         headers: Header fields of the response.
+        members: Further members of the problem details (RFC 9457 §3.2), for clients that accept JSON: also `type`,
+            `title` and `instance`.
 
     Attributes:
         status: The status code.
         detail: What the client is told.
         headers: Header fields of the response, as a dict.
+        members: Further members of the problem details, as a dict.
 
     Raises:
         ValueError: If `status` is not between 400 and 599.
     """
 
-    def __init__(self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, object] | None = None,
+    ) -> None:
         if status not in range(400, 600):
             raise ValueError(f"an error status is between 400 and 599, got {status!r}")
         # `args`, which is what `repr` shows, was set from those of the subclass: its own constructor's.
         self.status: Final = status
         self.detail: Final = detail or reason_phrase(status)
         self.headers: Final = dict(headers or {})
+        self.members: Final = dict(members or {})
 
     def __str__(self) -> str:
         return f"{self.status} {self.detail}"
@@ -118,12 +138,18 @@ class _FixedStatus(HTTPError):
     Args:
         detail: What the client is told. The reason phrase of the status when omitted.
         headers: Header fields of the response.
+        members: Further members of the problem details.
     """
 
     status_code: ClassVar[int]
 
-    def __init__(self, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(self.status_code, detail, headers)
+    def __init__(
+        self,
+        detail: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(self.status_code, detail, headers, members)
 
 
 class BadRequest(_FixedStatus):
@@ -268,6 +294,21 @@ class ClientDisconnected(ViboraError):
 
 class StreamAlreadyConsumed(ViboraError):
     """The content of the request was streamed before: it is read once, and not kept."""
+
+
+class AutomaticOptions(ViboraError):
+    """A request with OPTIONS that no route answers, and its automatic answer. Internal: it is never raised.
+
+    Args:
+        allow: The value of the `Allow` field.
+
+    Attributes:
+        allow: The same.
+    """
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(allow)
+        self.allow: Final = allow
 
 
 _BY_STATUS: Final = {kind.status_code: kind for kind in _FixedStatus.__subclasses__()}

@@ -11,13 +11,13 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import Enum
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict, Union, get_args, get_origin
 
-from vibora._core import Request, Route
+from vibora._core import Request, Response, Route
 from vibora._driving import can_suspend, only_reads_content
 from vibora.exceptions import ConfigurationError
 from vibora.limits import RouteLimits
@@ -25,8 +25,42 @@ from vibora.limits import RouteLimits
 Handler: TypeAlias = Callable[..., Any]
 OnDisconnect: TypeAlias = Literal["cancel", "finish", "auto"]
 
-_Drive: TypeAlias = Literal["direct", "content", "task", "thread", "inline"]
-_Argument: TypeAlias = tuple[str, object, str | None]
+Drive: TypeAlias = Literal["direct", "content", "task", "thread", "inline"]
+Argument: TypeAlias = tuple[str, Any, str | None]
+"""What a handler is called with: a kind, a value, and the name where it is passed by keyword.
+
+The kinds are those of `Route`, and `("component", (type, parameter), …)`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function, how it is run, and what it is called with.
+
+    Attributes:
+        function: The function.
+        drive: How it is run; `Route` describes the ways.
+        arguments: What it is called with, in order.
+    """
+
+    function: Handler
+    drive: Drive
+    arguments: list[Argument]
+
+    def without_components(self) -> "Call":
+        """Return the call with None in the place of each component."""
+        arguments = [
+            ("constant", None, name) if kind == "component" else (kind, value, name)
+            for kind, value, name in self.arguments
+        ]
+        return replace(self, arguments=arguments)
+
+
+Compose: TypeAlias = Callable[[Call], Call]
+
+
+Cache: TypeAlias = Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]
+"""What stands between a route and its handler: called with the request and what calls the handler."""
 
 
 Pattern: TypeAlias = str | re.Pattern[str]
@@ -59,6 +93,7 @@ class RouteOptions(TypedDict, total=False):
     timeout: float | None
     inline: bool
     on_disconnect: OnDisconnect
+    cache: Cache | None
 
 
 def compile_route(
@@ -75,6 +110,7 @@ def compile_route(
     timeout: float | None = None,
     inline: bool = False,
     on_disconnect: OnDisconnect = "auto",
+    compose: "Compose | None" = None,
 ) -> Route:
     """Read a handler, and make its route.
 
@@ -91,6 +127,8 @@ def compile_route(
         timeout: Seconds, instead of the timeout of the limits; 0 is off.
         inline: Run a `def` handler on the event loop instead of in a thread.
         on_disconnect: What becomes of the handler when its client goes away.
+        compose: Says what is called in the handler's place, and with what: it knows components and hooks. Without it
+            the route is only good for being looked at: what would be a component is None.
 
     Raises:
         ConfigurationError: If the handler, the pattern or an option is wrong.
@@ -108,16 +146,19 @@ def compile_route(
         expression = pattern if isinstance(pattern, re.Pattern) else None
         text = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
         parameters = _parameters(text) if expression is None else _groups(expression, strategy)
+        call = Call(handler, _drive(handler, inline=inline), list(_arguments(handler, text, parameters)))
+        call = compose(call) if compose else call.without_components()
         return Route(
             handler,
+            call=call.function,
             pattern=text,
             expression=expression,
             hosts=_hosts(hosts),
             strategy=_strategy(strategy or default_strategy),
             methods=_methods(methods),
-            name=name or _name(handler),
-            drive=_drive(handler, inline=inline),
-            arguments=list(_arguments(handler, text, parameters)),
+            name=name or name_of(handler),
+            drive=call.drive,
+            arguments=call.arguments,
             parameters=list(parameters),
             max_body_size=limits.max_body_size or sys.maxsize,
             timeout=limits.timeout or 0.0,
@@ -145,7 +186,7 @@ def describe(handler: Handler) -> str:
     from pathlib import Path  # noqa: PLC0415  only messages need it
 
     function = inspect.unwrap(_function(handler))
-    name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', _name(function))}"
+    name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', name_of(function))}"
     code: types.CodeType | None = getattr(function, "__code__", None)
     if code is None:
         return name
@@ -170,9 +211,14 @@ def _function(handler: Handler) -> Handler:
             return handler
 
 
-def _name(handler: Handler) -> str:
+def name_of(handler: Handler) -> str:
+    """Return the name that a handler gives to its routes.
+
+    Args:
+        handler: The handler.
+    """
     if isinstance(handler, functools.partial):
-        return _name(handler.func)
+        return name_of(handler.func)
     if isinstance(handler, _Action):
         return handler.view.__name__
     name: str | None = getattr(handler, "__name__", None)
@@ -199,7 +245,7 @@ class _Action:
         return self.method(self.view(), *args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"<{self.view.__qualname__}.{_name(self.method)}>"
+        return f"<{self.view.__qualname__}.{name_of(self.method)}>"
 
 
 def handlers(
@@ -345,12 +391,12 @@ _CONVERTERS: Final = {
 }
 
 
-def _arguments(handler: Handler, pattern: str, parameters: Mapping[str, bool]) -> Iterator[_Argument]:
+def _arguments(handler: Handler, pattern: str, parameters: Mapping[str, bool]) -> Iterator[Argument]:
     """Yield what the handler is called with, in order."""
-    signature, namespace = _signature(handler)
+    signature, namespace = read_signature(handler)
     # What a partial binds by keyword stays as it is.
     bound: Mapping[str, object] = handler.keywords if isinstance(handler, functools.partial) else {}
-    skipped: list[_Argument] = []
+    skipped: list[Argument] = []
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in bound:
             continue
@@ -377,7 +423,7 @@ def _source(
     if annotation is parameter.empty:
         annotation = Request if name == "request" and name not in parameters else str
     try:
-        annotation = _plain(_evaluate(annotation, namespace))
+        annotation = evaluate_annotation(annotation, namespace)
     except Exception as error:
         if has_default and name not in parameters:
             return None
@@ -396,16 +442,25 @@ def _source(
         place = list(parameters).index(name)
         # The default is for a group of an expression that takes no part in a match.
         return "parameter", (place, _CONVERTERS[kind], *((parameter.default,) if has_default else ()))
+    if isinstance(annotation, type) and annotation.__module__ != "builtins":
+        return "component", (annotation, parameter)
     if has_default:
         return None
     raise ConfigurationError(
         f"nothing fills parameter {name!r}: name it after a path parameter of {pattern!r}, "
-        "annotate it with Request, or give it a default"
+        "annotate it with Request or the type of a component, or give it a default"
     )
 
 
-def _signature(handler: Handler) -> tuple[inspect.Signature, Mapping[str, object]]:
-    """Return the signature of a handler, and where the names in its annotations are looked up."""
+def read_signature(handler: Handler) -> tuple[inspect.Signature, Mapping[str, object]]:
+    """Return the signature of a function, and where the names in its annotations are looked up.
+
+    Args:
+        handler: The function.
+
+    Raises:
+        ConfigurationError: If it has none.
+    """
     if isinstance(handler, _Action):
         signature, namespace = _signature_of(handler.method)
         parameters = list(signature.parameters.values())
@@ -456,6 +511,16 @@ class _Names(dict[str, object]):
         raise KeyError(name)
 
 
+def evaluate_annotation(annotation: object, namespace: Mapping[str, object]) -> object:
+    """Return the type that an annotation means: out of strings, `Annotated`, `Optional`, `NewType` and aliases.
+
+    Args:
+        annotation: The annotation.
+        namespace: Where its names are looked up.
+    """
+    return _plain(_evaluate(annotation, namespace))
+
+
 def _evaluate(annotation: object, namespace: Mapping[str, object]) -> object:
     """Return the type that an annotation stands for: it may be a str, as after `from __future__ import annotations`."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", None)
@@ -485,15 +550,14 @@ def _plain(annotation: object) -> object:
 # --- the code ---------------------------------------------------------------------------------------------------------
 
 
-def _drive(handler: Handler, *, inline: bool) -> _Drive:
+def _drive(handler: Handler, *, inline: bool) -> Drive:
     """Return how a handler is run."""
     function = _function(handler)
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         raise ConfigurationError(
-            f"it is a generator function: have a handler return StreamingResponse({_name(function)}) instead"
+            f"it is a generator function: have a handler return StreamingResponse({name_of(function)}) instead"
         )
-    # A plain wrapper of a coroutine function returns what that returns: an awaitable.
-    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(inspect.unwrap(function)):
+    if not is_coroutine_function(handler):
         return "inline" if inline else "thread"
     if inline:
         raise ConfigurationError("inline=True is for def handlers: an async def handler runs on the event loop anyway")
@@ -506,15 +570,26 @@ def _drive(handler: Handler, *, inline: bool) -> _Drive:
     return "content" if only_reads_content(code, _requests(handler)) else "task"
 
 
+def is_coroutine_function(handler: Handler) -> bool:
+    """Say whether what a function returns has to be awaited.
+
+    Args:
+        handler: The function.
+    """
+    function = _function(handler)
+    # A plain wrapper of a coroutine function returns what that returns: an awaitable.
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(inspect.unwrap(function))
+
+
 def _requests(handler: Handler) -> list[str]:
     """Return the names of the parameters that are the request."""
-    signature, namespace = _signature(handler)
+    signature, namespace = read_signature(handler)
     found: list[str] = []
     for name, parameter in signature.parameters.items():
         annotation = parameter.annotation
         if annotation is parameter.empty and name == "request":
             annotation = Request
         with contextlib.suppress(Exception):  # an annotation that is unknown is no request's
-            if _plain(_evaluate(annotation, namespace)) is Request:
+            if evaluate_annotation(annotation, namespace) is Request:
                 found.append(name)
     return found

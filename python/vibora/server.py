@@ -1,8 +1,9 @@
 """The server: an app that is served in a running event loop, and how that stops.
 
-It stops in steps, each bounded and logged. It is not ready any more, and goes on for `ServerLimits.shutdown_delay`. It
-accepts what is waiting, and then nothing. Connections get a last response, and close when they are idle; exchanges may
-end within `ServerLimits.graceful_timeout`. Those left are cancelled; what is still connected is aborted.
+It stops in steps, each bounded and logged. The app's hooks are called. It is not ready any more, and goes on for
+`ServerLimits.shutdown_delay`. It accepts what is waiting, and then nothing. Connections get a last response, and close
+when they are idle; exchanges may end within `ServerLimits.graceful_timeout`. Those left are cancelled; what is still
+connected is aborted. Then background tasks end, and the app's components are cleaned up.
 
 `vibora.sockets` makes what it listens on, `vibora.program` is the whole program around it.
 """
@@ -10,7 +11,6 @@ end within `ServerLimits.graceful_timeout`. Those left are cancelled; what is st
 import asyncio
 import contextlib
 import errno
-import functools
 import logging
 import selectors
 import socket
@@ -19,9 +19,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from vibora import _core
-from vibora.errors import answer_error
 from vibora.exceptions import CannotListen
-from vibora.limits import ServerLimits
+from vibora.runtime import Runtime
 from vibora.sockets import address_of, tune, url_of
 
 if TYPE_CHECKING:
@@ -50,18 +49,17 @@ class Server:
 
     def __init__(
         self,
-        router: _core.Router,
-        limits: ServerLimits,
+        app: "Vibora",
+        runtime: Runtime,
         sockets: Sequence[socket.socket],
         *,
-        debug: bool = False,
-        app: "Vibora | None" = None,
         clock: _core.ManualClock | None = None,
         on_failure: Callable[[asyncio.Protocol, BaseException], object] | None = None,
     ) -> None:
         self.sockets: Final = tuple(sockets)
         self._addresses: Final = [address_of(sock) for sock in sockets]  # a closed socket does not tell
-        self._limits = limits
+        self._limits: Final = app.server_limits
+        self._runtime: Final = runtime
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[socket.socket, asyncio.Server] = {}
         self._is_retired = False
@@ -70,41 +68,54 @@ class Server:
         self._stopped = asyncio.Event()
         self._core = _core.Server(
             self._loop,
-            router,
-            on_error=functools.partial(answer_error, debug=debug),
-            limits=limits,
+            runtime.router,
+            on_error=runtime.answer,
+            limits=self._limits,
             logger=logger,
             app=app,
-            proxies=app.trusted_proxies if app else None,
+            proxies=app.trusted_proxies,
             on_failure=on_failure,
             clock=clock,
+            intercept=runtime.intercepts,
+            on_sent=runtime.sent if runtime.observes else None,
         )
 
     @classmethod
     async def start(
         cls,
-        router: _core.Router,
-        limits: ServerLimits,
+        app: "Vibora",
         sockets: Sequence[socket.socket],
         *,
         debug: bool = False,
-        app: "Vibora | None" = None,
         clock: _core.ManualClock | None = None,
         on_failure: Callable[[asyncio.Protocol, BaseException], object] | None = None,
     ) -> Self:
         """Start serving. `Vibora.start` is how apps call it.
 
         Args:
-            router: The routes.
-            limits: The limits; read once.
+            app: The app.
             sockets: Bound sockets; the server owns them from now on. Without any it serves what `protocol` is given.
             debug: Show tracebacks to clients.
-            app: What `Request.app` is.
             clock: The clock of its deadlines; the system's when omitted. Whoever moves it calls `tick`.
             on_failure: Called with the protocol of the connection and each exception that an exchange of it ends in.
+
+        Raises:
+            ConfigurationError: If a route, a hook or a provider asks for what there is not.
         """
-        server = cls(router, limits, sockets, debug=debug, app=app, clock=clock, on_failure=on_failure)
-        await server._listen()
+        runtime = Runtime(app, debug=debug)
+        try:
+            await runtime.start()
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        server = cls(app, runtime, sockets, clock=clock, on_failure=on_failure)
+        try:
+            await server._listen()
+            await runtime.started()
+        except BaseException:
+            await server.stop(hurry=True)
+            raise
         return server
 
     async def _listen(self) -> None:
@@ -112,8 +123,6 @@ class Server:
             for sock in self.sockets:
                 await self.listen(sock)
         except BaseException as error:
-            for listener in self._listeners.values():
-                listener.close()
             for sock in self.sockets:
                 sock.close()
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:  # somebody was quicker
@@ -246,6 +255,7 @@ class Server:
 
     async def _stop(self) -> None:
         try:
+            await self._call_hooks()
             delay = 0 if self._is_retired or self._hurried.done() else self._limits.shutdown_delay or 0
             if delay:
                 logger.info("stopping: not ready any more, serving for another %g s", delay)
@@ -274,7 +284,21 @@ class Server:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(listener.wait_closed(), CANCEL_TIMEOUT)
         finally:
-            self._stopped.set()
+            try:
+                hurried = self._hurried.done()
+                await self._runtime.stop(0 if hurried else self._limits.graceful_timeout or 0)
+            finally:
+                self._stopped.set()
+
+    async def _call_hooks(self) -> None:
+        """Call the app's hooks; they have as long as exchanges have to end."""
+        hooks = self._loop.create_task(self._runtime.stopping(), name="vibora BEFORE_SERVER_STOP")
+        timeout = self._limits.graceful_timeout or CANCEL_TIMEOUT
+        await asyncio.wait({hooks, self._hurried}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not hooks.done():
+            logger.warning("stopping: cancelled hooks that had not ended")
+            hooks.cancel()
+            await asyncio.wait({hooks}, timeout=CANCEL_TIMEOUT)
 
     async def _wait(self, event: asyncio.Future[None], seconds: float) -> None:
         """Wait for an event, unless it is hurried."""

@@ -54,7 +54,7 @@ mod _core {
     #[pymodule_export]
     use super::multipart::{FormData, FormReader, MultipartParser, PartHead};
     #[pymodule_export]
-    use super::protocol::Protocol;
+    use super::protocol::{Outcome, Protocol};
     #[pymodule_export]
     use super::proxies::TrustedProxies;
     #[pymodule_export]

@@ -45,6 +45,8 @@ pub(crate) struct State {
     exits: Option<Py<PyList>>,
     /// What `form()` and `files()` have read.
     form: Option<Py<PyAny>>,
+    /// What the app keeps of the exchange: a `vibora.components.Frame`.
+    frame: Option<Py<PyAny>>,
 }
 
 /// The request as the client sent it, where trusted proxies tell.
@@ -103,6 +105,7 @@ impl Request {
                 route,
                 exits: None,
                 form: None,
+                frame: None,
             }),
         }
     }
@@ -621,6 +624,18 @@ impl Request {
             .map(|content| content.clone_ref(py))
     }
 
+    #[getter]
+    fn _frame(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let state = self.state.borrow(py);
+        state.frame.as_ref().map(|frame| frame.clone_ref(py))
+    }
+
+    #[setter(_frame)]
+    fn set_frame(&self, py: Python<'_>, frame: Py<PyAny>) {
+        let old = self.state.borrow(py).frame.replace(frame);
+        drop(old);
+    }
+
     // `context` holds whatever the app likes, the request itself included.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.server)?;
@@ -630,21 +645,23 @@ impl Request {
             visit.call(&state.session)?;
             visit.call(&state.cookies)?;
             visit.call(&state.form)?;
+            visit.call(&state.frame)?;
         }
         Ok(())
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        let (context, session, exits, form) = {
+        let held = {
             let mut state = self.state.borrow(py);
             (
                 state.context.take(),
                 state.session.take(),
                 state.exits.take(),
                 state.form.take(),
+                state.frame.take(),
             )
         };
-        drop((context, session, exits, form));
+        drop(held);
     }
 
     /// An awaitable that says whether the client has gone.

@@ -167,6 +167,8 @@ enum Argument {
 pub(crate) struct Route {
     #[pyo3(get)]
     pub(crate) handler: Py<PyAny>,
+    /// What is called: the handler, or what the app has wrapped around it.
+    call: Py<PyAny>,
     #[pyo3(get)]
     pub(crate) pattern: String,
     /// The `re.Pattern` that matches the path, in place of `pattern`.
@@ -290,13 +292,18 @@ impl Route {
         // an exception set.
         unsafe {
             let result = ffi::PyObject_Vectorcall(
-                self.handler.as_ptr(),
+                self.call.as_ptr(),
                 arguments.as_ptr().cast(),
                 arguments.len().saturating_sub(named),
                 keywords,
             );
             Bound::from_owned_ptr_or_err(py, result)
         }
+    }
+
+    /// What is called.
+    pub(crate) fn callee(&self, py: Python<'_>) -> Py<PyAny> {
+        self.call.clone_ref(py)
     }
 
     /// The names of the trailing arguments that are passed by keyword.
@@ -360,7 +367,7 @@ impl Route {
 #[pymethods]
 impl Route {
     #[new]
-    #[pyo3(signature = (handler, *, pattern, methods, name, drive, arguments, parameters, max_body_size, timeout, body_timeout, min_body_rate, on_disconnect, expression=None, hosts=Vec::new(), strategy="strict", form_limits=None))]
+    #[pyo3(signature = (handler, *, call=None, pattern, methods, name, drive, arguments, parameters, max_body_size, timeout, body_timeout, min_body_rate, on_disconnect, expression=None, hosts=Vec::new(), strategy="strict", form_limits=None))]
     #[allow(
         clippy::too_many_arguments,
         reason = "a record with named fields; only vibora.routing constructs it"
@@ -368,6 +375,7 @@ impl Route {
     fn new(
         py: Python<'_>,
         handler: Py<PyAny>,
+        call: Option<Py<PyAny>>,
         pattern: String,
         methods: Vec<String>,
         name: Py<PyString>,
@@ -450,6 +458,7 @@ impl Route {
             wants_request: plan
                 .iter()
                 .any(|argument| matches!(argument, Argument::Request)),
+            call: call.unwrap_or_else(|| handler.clone_ref(py)),
             handler,
             pattern,
             expression,

@@ -92,6 +92,10 @@ pub(crate) struct Server {
     /// Told of each exception that an exchange ends in, with the connection: for test clients.
     on_failure: Option<Py<PyAny>>,
     clock: Clock,
+    /// Automatic answers are the app's business as well.
+    pub(crate) intercept: bool,
+    /// Who wants to know what became of responses.
+    pub(crate) on_sent: Option<Py<PyAny>>,
     pub(crate) logger: Py<PyAny>,
     create_future: Py<PyAny>,
     /// What every exchange's context is a copy of.
@@ -422,7 +426,8 @@ impl Server {
         reason = "named ones, where Python calls it"
     )]
     #[pyo3(signature = (
-        event_loop, router, *, on_error, limits, logger, app=None, proxies=None, on_failure=None, clock=None
+        event_loop, router, *, on_error, limits, logger, app=None, proxies=None, on_failure=None, clock=None,
+        intercept=false, on_sent=None
     ))]
     fn new(
         py: Python<'_>,
@@ -435,6 +440,8 @@ impl Server {
         proxies: Option<Py<TrustedProxies>>,
         on_failure: Option<Py<PyAny>>,
         clock: Option<Py<ManualClock>>,
+        intercept: bool,
+        on_sent: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let clock = clock.map_or(Clock::System, Clock::Manual);
         let asyncio = py.import("asyncio")?;
@@ -471,6 +478,8 @@ impl Server {
             proxies,
             on_error,
             on_failure,
+            intercept,
+            on_sent,
             logger,
             context: context.unbind(),
             limits: ServerLimits {

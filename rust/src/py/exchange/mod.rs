@@ -752,7 +752,7 @@ impl Route {
     /// A callable without arguments that calls the handler.
     fn partial<'py>(&self, py: Python<'py>, arguments: &Arguments) -> PyResult<Bound<'py, PyAny>> {
         let (positional, keywords) = self.split(py, arguments)?;
-        let mut all = vec![self.handler.clone_ref(py)];
+        let mut all = vec![self.callee(py)];
         all.extend(positional);
         let class = py
             .import(pyo3::intern!(py, "functools"))?

@@ -198,6 +198,7 @@ impl Exchange {
             protocol
                 .with_core(py, |core, out| core.finish(out, None))
                 .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            protocol.watch_end(py);
             this.flush(py)?;
             Self::close_or_end(slf, close)?;
             return Ok(false);
@@ -219,6 +220,8 @@ impl Exchange {
             streaming.response.clone_ref(py)
         })?;
         let date = server.date(py);
+        let status = response.get().parts.borrow(py).status;
+        protocol.watch_head(py, status);
         let parts = response.get().parts.borrow(py);
         let shared;
         let fields = match &parts.fields {
@@ -413,6 +416,7 @@ impl Exchange {
                 );
                 protocol.abort(py);
             } else {
+                protocol.watch_end(py);
                 this.flush(py)?;
             }
         } else if protocol.with_core(py, |core, _| core.is_unfinished()) {

@@ -29,9 +29,12 @@ impl Protocol {
         let request = {
             let head = this.server.get().head.borrow(py);
             let length = this.state.borrow(py).core.announced_length();
+            let route = route.as_ref().map(|route| route.clone_ref(py));
             Request::new(&head, octets, length, slf, caller, route)
         };
-        Py::new(py, request)
+        let request = Py::new(py, request)?;
+        this.watch_object(py, &request, route.as_ref());
+        Ok(request)
     }
 
     /// Runs a handler that cannot suspend, in its context.
@@ -275,6 +278,7 @@ impl Protocol {
             return Ok(());
         }
         this.flush(py)?;
+        this.report(py)?;
         this.arm(py)
     }
 
@@ -315,6 +319,7 @@ impl Protocol {
         };
         *server.running.borrow(py) -= 1;
         drop(reading);
+        this.watch_exchange_end(py, current.as_ref().and_then(|current| current.cancelled));
         if let Some(request) = current
             .as_ref()
             .and_then(|current| current.request.as_ref())
@@ -323,6 +328,7 @@ impl Protocol {
         }
         drop(current);
         if lost {
+            this.report(py)?;
             return this.leave_server(py);
         }
         if busy {
@@ -331,6 +337,7 @@ impl Protocol {
         if more {
             // Pipelined requests wait: in a turn of their own, outside of this exchange's task and context.
             this.flush(py)?;
+            this.report(py)?;
             return server.call_soon(py, &slf.getattr(pyo3::intern!(py, "_proceed"))?);
         }
         Self::settle(slf)

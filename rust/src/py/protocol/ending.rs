@@ -20,6 +20,7 @@ impl Protocol {
         let this = slf.get();
         let limits = &this.server.get().limits;
         this.flush(py)?;
+        this.report(py)?;
         if this.must_wait(py) && this.state.borrow(py).current.is_none() {
             this.expect_consumption(py);
         }
@@ -114,6 +115,7 @@ impl Protocol {
             let mut state = self.state.borrow(py);
             state.core.close();
             state.closing = true;
+            state.aborted = true;
             state.pending = Vec::new();
             state.chunks.clear();
             state.responses.clear();
@@ -293,6 +295,7 @@ impl Protocol {
             return Ok(());
         };
         *self.server.get().running.borrow(py) -= 1;
+        self.watch_exchange_end(py, current.cancelled);
         current.exchange.get().abandon(py);
         if let Some(request) = &current.request {
             request.get().release(py);
@@ -301,10 +304,11 @@ impl Protocol {
             task.call_method0(py, pyo3::intern!(py, "cancel"))?;
         }
         if lost {
+            self.report(py)?;
             return self.leave_server(py);
         }
         self.abort(py);
-        Ok(())
+        self.report(py)
     }
 
     /// Makes the current response, or the next, the last.

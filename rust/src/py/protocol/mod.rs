@@ -6,6 +6,7 @@
 
 mod driving;
 mod ending;
+mod outcome;
 mod receiving;
 mod sending;
 mod timing;
@@ -28,6 +29,7 @@ use crate::py::server::{HALF_CLOSE, Server, Stage, settle};
 use crate::py::socket;
 
 pub(crate) use driving::{exit_request, not_a_response};
+pub(crate) use outcome::Outcome;
 
 /// Content of at least this many bytes is written without being copied behind its head.
 const LARGE: usize = 64 * 1024;
@@ -120,6 +122,13 @@ struct State {
     /// The latest response is so large that its way to the client is watched when the connection closes.
     large: bool,
     stream_bounded: bool,
+    /// The exchange whose end somebody wants to know, and those that have ended and are not out.
+    watched: Option<Box<outcome::Watched>>,
+    sent: Vec<outcome::Watched>,
+    /// The client did not consume in time.
+    cut: bool,
+    /// The transport has been aborted.
+    aborted: bool,
 }
 
 /// One connection.
@@ -200,6 +209,10 @@ impl Protocol {
                 closing: false,
                 large: false,
                 stream_bounded: false,
+                watched: None,
+                sent: Vec::new(),
+                cut: false,
+                aborted: false,
             }),
         }
     }
@@ -395,6 +408,7 @@ impl Protocol {
             if let Some(drain) = drain {
                 settle(drain.bind(py))?;
             }
+            this.report(py)?;
             if this.state.borrow(py).current.is_none() {
                 return this.leave_server(py);
             }
@@ -421,6 +435,7 @@ impl Protocol {
                 let proceed = state.current.is_none() && !state.pending.is_empty();
                 (state.drain.take(), proceed)
             };
+            this.report(py)?;
             if let Some(drain) = drain {
                 settle(drain.bind(py))?;
             }

@@ -148,6 +148,7 @@ impl Protocol {
             state.deadlines.clear(TimerKind::KeepAlive);
         }
         let octets = start.get(..len).unwrap_or_default();
+        this.watch_request(py, octets);
         match form {
             TargetForm::Origin | TargetForm::Absolute => {}
             // RFC 9110 §9.3.7: OPTIONS * asks about the server as a whole. §9.3.6: an origin server makes no tunnels.
@@ -229,6 +230,9 @@ impl Protocol {
         let py = slf.py();
         let this = slf.get();
         let error = match lookup {
+            Lookup::Options { allow } if this.server.get().intercept => {
+                vibora_error(py, "AutomaticOptions", (*allow,))
+            }
             Lookup::Options { allow } => return this.send_empty(py, 204, Some(allow)),
             Lookup::MethodNotAllowed { allow } => {
                 let allowed: Vec<&str> = allow.split(", ").collect();
@@ -274,7 +278,7 @@ impl Protocol {
             return Self::fail(slf, &error, octets, Some(route));
         }
         let mut inline = matches!(plan.drive, Drive::Direct | Drive::Inline);
-        let request = if plan.wants_request || !inline {
+        let request = if plan.wants_request || !inline || server.on_sent.is_some() {
             Some(Self::request(slf, octets, Some(route))?)
         } else {
             None

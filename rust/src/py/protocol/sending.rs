@@ -142,10 +142,11 @@ impl Protocol {
                 .map_err(|error| PyRuntimeError::new_err(format!("allow: {error}")))?;
         }
         let date = server.date(py);
-        let mut state = self.state.borrow(py);
-        if state.core.sending() != Sending::Head {
+        if self.state.borrow(py).core.sending() != Sending::Head {
             return Ok(());
         }
+        self.watch_head(py, status);
+        let mut state = self.state.borrow(py);
         let response = Outgoing {
             status,
             fields: Some(&fields),
@@ -161,7 +162,9 @@ impl Protocol {
                 &server.http,
             )
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        drop(state);
         server.count_answer(py);
+        self.watch_end(py);
         Ok(())
     }
 
@@ -176,6 +179,10 @@ impl Protocol {
             return Ok(Err(error));
         }
         let date = server.date(py);
+        if server.on_sent.is_some() {
+            let status = response.get().parts.borrow(py).status;
+            self.watch_head(py, status);
+        }
         let large = {
             let parts = response.get().parts.borrow(py);
             let shared;
@@ -239,6 +246,7 @@ impl Protocol {
             let finished = state.core.finish(&mut server.out.borrow(py), None);
             finished.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         }
+        self.watch_end(py);
         Ok(Ok(()))
     }
 

@@ -147,6 +147,7 @@ impl Protocol {
         let py = slf.py();
         let this = slf.get();
         this.flush(py)?;
+        this.report(py)?;
         let over = {
             let state = this.state.borrow(py);
             state.current.is_none()
@@ -336,6 +337,7 @@ impl Protocol {
         );
         let message = self.describe(py, &what, kind);
         self.server.get().log(py, "warning", &message, None);
+        self.state.borrow(py).cut = true;
         self.abort(py);
         self.cancel(py, Cancelled::Aborted)
     }
