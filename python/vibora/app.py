@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from vibora.runtime import Runtime
     from vibora.server import Server
+    from vibora.static import StaticHandler
     from vibora.testing import TestClient, TestClock
 
 _T = TypeVar("_T")
@@ -51,6 +52,8 @@ class Vibora(Blueprint):
         trusted_proxies: The proxies it stands behind, such as `["127.0.0.1", "10.0.0.0/8", "unix"]`: what they say
             about the client is believed, and what anybody else says is not. `TrustedProxies` describes it.
 
+        static: Directories whose files it serves: `StaticHandler(["static"])` is registered under its `url_prefix`.
+
     Attributes:
         server_limits: The same; read when a server starts.
         route_limits: The same; read when a route is registered.
@@ -74,6 +77,7 @@ class Vibora(Blueprint):
         server_name: str | None = None,
         url_scheme: str = "http",
         trusted_proxies: TrustedProxies | Iterable[str] | None = None,
+        static: "StaticHandler | None" = None,
     ) -> None:
         super().__init__()
         self.server_limits = server_limits or ServerLimits()
@@ -88,6 +92,8 @@ class Vibora(Blueprint):
         self._router = _core.Router()
         self._servers: list[Server] = []
         self.runtimes: Final[list[Runtime]] = []
+        if static is not None:
+            static.register(self)
 
     # --- routes -------------------------------------------------------------------------------------------------------
 

@@ -255,7 +255,7 @@ class Runtime:
                 made = True
                 arguments.append(("component", source, name))
         cache = place.definition.options.get("cache")
-        if not (made or cache or around.before or around.after or around.middlewares):
+        if not (made or cache is not None or around.before or around.after or around.middlewares):
             return Call(call.function, call.drive, arguments)
         return self._wrap(Call(call.function, call.drive, arguments), around, cache)
 
@@ -272,7 +272,7 @@ class Runtime:
                 early = await hook(frame)
                 if early is not None:
                     return _checked(early, hook.function)
-            if cache:
+            if cache is not None:
                 cached: Response = await cache(frame.special("request"), lambda _: handler(frame))
                 return cached
             return _checked(await invoke(frame), call.function)
@@ -296,7 +296,7 @@ class Runtime:
         sources = [hook.sources for hook in (*around.before, *around.after)]
         if (
             simple
-            and not cache
+            and cache is None
             and call.drive in ("direct", "inline")
             and not any(kind == "component" for kind, _, _ in call.arguments)
             and not any(source.needs_await for source in sources)
