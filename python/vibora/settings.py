@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from vibora.exceptions import ConfigurationError
-from vibora.sockets import HOST, PORT, SOCKET_MODE, is_port
+from vibora.sockets import HOST, PORT, SOCKET_MODE, is_port, parse_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +125,16 @@ def a_mode(text: str) -> int:
     raise ValueError(f"expected permissions in octal, such as 660, got {text!r}")
 
 
+def an_address(text: str) -> str:
+    """Return an address to listen on, as it is."""
+    if not text.startswith(("unix:", "fd://")):
+        try:
+            parse_address(text)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+    return text
+
+
 def a_truth(text: str) -> bool:
     """Return yes or no."""
     if text.lower() in {"1", "true", "yes", "on"}:
@@ -179,7 +189,11 @@ OPTIONS: Final = (
     Option("host", str, f"host name or address, IPv4 or IPv6 (default: {HOST})", "HOST"),
     Option("port", a_port, f"port; 0 lets the system choose (default: {PORT})", "PORT"),
     Option(
-        "bind", str, "listen on HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER; may be repeated", "ADDRESS", many=True
+        "bind",
+        an_address,
+        "listen on HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER; may be repeated",
+        "ADDRESS",
+        many=True,
     ),
     Option("socket_mode", a_mode, f"permissions of unix sockets (default: {SOCKET_MODE:o})", "MODE"),
     Option("debug", a_truth, "show tracebacks to clients"),
