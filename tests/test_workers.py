@@ -281,6 +281,28 @@ class TestStarting:
         assert text.count("ZeroDivisionError") == 1
         assert "serving" not in text
 
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_a_hook_that_fails_fails_it(self, program: "Start", workers: int) -> None:
+        code = (
+            APP + "\n@app.handle(Events.BEFORE_SERVER_START)\nasync def connect():\n    raise OSError('no database')\n"
+        )
+        run = start(program, workers=workers, code=code.replace("import JsonResponse", "import Events, JsonResponse"))
+        status, text = run.wait()
+        assert status == 1
+        assert text.count("OSError: no database") == 1
+        assert "serving" not in text
+
+    def test_hooks_have_their_time_when_one_stops(self, program: "Start") -> None:
+        code = APP + (
+            "\n@app.handle(Events.BEFORE_SERVER_STOP)\nasync def leave():\n    await asyncio.sleep(0.3)\n"
+            "    print('left', file=sys.stderr, flush=True)\n"
+        )
+        run = start(program, code=code.replace("import JsonResponse", "import Events, JsonResponse"))
+        run.port()
+        run.send_signal(signal.SIGTERM)
+        status, text = run.wait()
+        assert (status, text.count("left\n")) == (0, 2)
+
     def test_an_app_that_cannot_be_imported_says_what_to_do(self, program: "Start") -> None:
         code = (
             "import multiprocessing\nfrom vibora import Vibora\n"

@@ -73,6 +73,7 @@ class _Worker:
     replaces: "_Worker | None" = None
     unread: bytes = b""
     asked: float | None = None
+    patience: float = 0.0
     kill_at: float | None = None
     size: int = 0
     adopted: set[int] = field(default_factory=set[int])
@@ -83,6 +84,11 @@ class _Worker:
     def say(self, line: str, sockets: Sequence[socket.socket] = ()) -> None:
         with contextlib.suppress(OSError):  # it is gone, or does not listen: then it will be found stuck
             socket.send_fds(self.channel, [f"{line}\n".encode()], [sock.fileno() for sock in sockets])
+
+    def ask(self, patience: float) -> None:
+        """Ask whether its event loop turns; it has so many seconds to answer."""
+        self.asked, self.patience = time.monotonic(), patience
+        self.say("ping")
 
     def send_signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -193,7 +199,7 @@ class Supervisor:
             if worker.kill_at is not None:
                 yield worker.kill_at
             if worker.asked is not None:
-                yield worker.asked + self._patience
+                yield worker.asked + worker.patience
         if self._stops is None and self._announced:
             if self._patience:
                 yield self._next_ping
@@ -413,9 +419,17 @@ class Supervisor:
 
     def _retire(self, worker: _Worker) -> None:
         worker.state = "ending"
-        worker.asked = None
-        worker.kill_at = time.monotonic() + (self._limits.graceful_timeout or 0.0) + KILL_AFTER
-        worker.say("retire")
+        self._end(worker, "retire")
+
+    def _end(self, worker: _Worker, command: str) -> None:
+        """Have a worker stop, and be sure that it does: hooks, exchanges and clean-up each have their time."""
+        graceful = self._limits.graceful_timeout or 0.0
+        delay = self._limits.shutdown_delay or 0.0 if command == "stop" else 0.0
+        worker.say(command)
+        if command == "hurry":
+            graceful = 0.0
+        worker.kill_at = time.monotonic() + delay + 3 * graceful + KILL_AFTER
+        worker.ask(graceful + KILL_AFTER)  # one that is stuck does not get all of that
 
     def _look_after(self, now: float) -> None:
         for worker in self._workers:
@@ -423,7 +437,7 @@ class Supervisor:
                 logger.warning("%s does not stop: killed", worker)
                 worker.send_signal(signal.SIGKILL)
                 worker.kill_at = now + KILL_AFTER
-            elif worker.asked is not None and now >= worker.asked + self._patience:
+            elif worker.asked is not None and now >= worker.asked + worker.patience:
                 logger.error(
                     "%s is stuck: its event loop has not turned for %.1f s; killed", worker, now - worker.asked
                 )
@@ -445,8 +459,7 @@ class Supervisor:
             self._next_ping = now + self._patience / PINGS
             for worker in serving:
                 if worker.asked is None:
-                    worker.asked = now
-                    worker.say("ping")
+                    worker.ask(self._patience)
         if self._settings.max_rss and now >= self._next_look:
             self._next_look = now + RSS_INTERVAL
             for worker in serving:
@@ -466,21 +479,19 @@ class Supervisor:
         self._due.clear()
         self._later.clear()
         self._queue.clear()
-        graceful = (self._limits.graceful_timeout or 0.0) + (self._limits.shutdown_delay or 0.0)
         if self._stops == 1:
             if reason:
                 logger.info("stopping on %s; once more to hurry", reason)
             self._notifier.stopping()
             self._listeners.let_go()
         for worker in self._workers:
-            worker.kill_at = time.monotonic() + KILL_AFTER + (graceful if self._stops == 1 else 0.0)
-            worker.asked = None
             if self._stops > 2:
                 worker.kill_at = time.monotonic()
             elif worker.state == "starting":
+                worker.kill_at = time.monotonic() + KILL_AFTER
                 worker.send_signal(signal.SIGTERM)
             else:
-                worker.say("stop" if self._stops == 1 else "hurry")
+                self._end(worker, "stop" if self._stops == 1 else "hurry")
 
     def _bury(self, worker: _Worker, code: int) -> None:
         """Put a worker that has ended out of the books, and see to what follows."""
