@@ -18,6 +18,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
+import payload  # what the applications answer with: they import it by this name
+
 HERE = Path(__file__).parent
 RECORD = HERE / "instructions.json"
 TOLERANCE = 0.03
@@ -25,18 +28,28 @@ REQUESTS = (320, 960)
 ECHO = b'{"id":7,"name":"Ada Lovelace","tags":["mathematician","writer"]}'
 
 
-def get(path: str, depth: int = 1) -> bytes:
+def get(path: str, depth: int = 1, fields: str = "") -> bytes:
     """Return `depth` requests as they come from a client, in one piece."""
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nAccept: */*\r\n\r\n".encode() * depth
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nAccept: */*\r\n{fields}\r\n".encode() * depth
+
+
+def post(path: str, content: bytes, content_type: str) -> bytes:
+    """Return a request with content, in one piece."""
+    fields = f"Content-Type: {content_type}\r\nContent-Length: {len(content)}\r\n"
+    return f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n{fields}\r\n".encode() + content
 
 
 PATHS: dict[str, tuple[bytes, int]] = {
     "plaintext": (get("/"), 1),
     "json": (get("/json"), 1),
     "path": (get("/users/123"), 1),
+    "query": (get("/items/123?limit=10&q=hello"), 1),
+    "headers": (get("/headers", fields="".join(f"{name}: {value}\r\n" for name, value in payload.HEADERS)), 1),
     "pipelined": (get("/", 16), 16),
     "stream": (get("/stream"), 1),
-    "echo": (b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(ECHO), ECHO), 1),
+    "echo": (post("/echo", ECHO, "application/json"), 1),
+    "multipart": (post("/multipart", payload.MULTIPART.encode(), payload.MULTIPART_TYPE), 1),
+    "chunks": (get("/chunks"), 1),
     "await": (get("/await"), 1),
     "not found": (get("/nowhere"), 1),
 }
@@ -122,7 +135,6 @@ def feed(path: str, requests: int) -> None:
     import importlib  # noqa: PLC0415
     import logging  # noqa: PLC0415
 
-    sys.path.insert(0, str(HERE / "apps"))
     app = importlib.import_module("app_vibora").app
     from vibora import _core  # noqa: PLC0415
     from vibora.errors import answer_error  # noqa: PLC0415

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from workloads import Workload
 
 SCRIPT = Path(__file__).resolve().parent / "load.lua"
-WARM_UP = 0.5
-"""Seconds; wrk itself counts in whole ones, so the warm-up is a wrk that is interrupted."""
+WARM_UP = 0.4
+"""Seconds, in the first round; wrk itself counts in whole ones, so the warm-up is a wrk that is interrupted."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class Sample:
     p99_milliseconds: float
     resident_megabytes: float
     peak_megabytes: float
+    """The most that was resident while this was measured."""
+    requests: float
+    """How many were answered."""
     failed: int
     """Connections refused or cut, timeouts, and answers other than 2xx and 3xx."""
 
@@ -59,11 +62,11 @@ class LoadFailed(Exception):
 def _wrk(workload: Workload, port: int, seconds: int, connections: int, core: int) -> list[str]:
     return [
         *("taskset", "-c", str(core), "wrk", "-t1", f"-c{workload.connections or connections}", f"-d{seconds}s"),
-        *("--timeout", "10s", "-s", str(SCRIPT), f"http://127.0.0.1:{port}{workload.path}"),
+        *("--timeout", "10s", "-s", str(SCRIPT), workload.url(port)),
     ]
 
 
-def run(running: Running, workload: Workload, *, seconds: int, connections: int, core: int) -> Sample:
+def run(running: Running, workload: Workload, *, seconds: int, warm_up: float, connections: int, core: int) -> Sample:
     """Load a running server for some seconds, after a warm-up.
 
     Raises:
@@ -71,12 +74,13 @@ def run(running: Running, workload: Workload, *, seconds: int, connections: int,
     """
     command = _wrk(workload, running.port, seconds, connections, core)
     environment = dict(os.environ) | workload.environment()
-    warm_up = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    warming = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        warm_up.wait(WARM_UP)
+        warming.wait(warm_up)
     except subprocess.TimeoutExpired:
-        warm_up.kill()
-        warm_up.wait()
+        warming.kill()
+        warming.wait()
+    running.forget_peak()
     before = running.cpu_seconds()
     try:
         output = subprocess.run(
@@ -101,5 +105,6 @@ def run(running: Running, workload: Workload, *, seconds: int, connections: int,
         p99_milliseconds=result["p99"] / 1e3 if workload.depth == 1 else 0.0,
         resident_megabytes=running.resident_bytes() / 1e6,
         peak_megabytes=running.peak_bytes() / 1e6,
+        requests=result["requests"],
         failed=result["failed"],
     )

@@ -52,6 +52,7 @@ class Running:
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        self._started = time.monotonic()
         with self._log.open("wb") as output:
             return subprocess.Popen(
                 ["taskset", "-c", str(self._core), *self.server.argv(self.port)],
@@ -74,6 +75,8 @@ class Running:
         self._process = self._start()
         self.wait_until_it_listens()
 
+    start_seconds = 0.0
+
     def wait_until_it_listens(self) -> None:
         """Return once it accepts connections.
 
@@ -83,8 +86,9 @@ class Running:
         give_up = time.monotonic() + START_TIMEOUT
         while time.monotonic() < give_up and self._process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                self.start_seconds = time.monotonic() - self._started
                 return
-            time.sleep(0.05)
+            time.sleep(0.02)
         lines = self._log.read_text(errors="replace").strip().splitlines()
         raise NotServing(lines[-1].strip() if lines else "it did not start and said nothing")
 
@@ -128,6 +132,12 @@ class Running:
                     if line.startswith("VmHWM:"):
                         total += int(line.split()[1]) * 1024
         return total
+
+    def forget_peak(self) -> None:
+        """Have `peak_bytes` begin anew."""
+        for pid in self.tree():
+            with contextlib.suppress(OSError):
+                (PROC / str(pid) / "clear_refs").write_text("5")
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every process of the tree."""

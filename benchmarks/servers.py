@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from workloads import ECHO_BODY, WORKLOADS
+from workloads import ECHO_BODY, JSON_BODY, WORKLOADS
 
 HERE = Path(__file__).resolve().parent
 APPS = HERE / "apps"
@@ -22,11 +22,17 @@ ROBYN = HERE / ".venv-robyn"
 REQUIREMENTS = {PEERS: HERE / "requirements.txt", ROBYN: HERE / "requirements-robyn.txt"}
 FLOOR = HERE / ".build" / "floor"
 
-ALL = frozenset(WORKLOADS)
+CERTIFICATE = HERE / ".build" / "cert.pem"
+KEY = HERE / ".build" / "key.pem"
+
+TLS = frozenset(name for name, workload in WORKLOADS.items() if workload.tls)
+ALL = frozenset(WORKLOADS) - TLS
 NO_DEF = ALL - {"def"}
 """For those that have no handlers in threads: on their loop, a handler that blocks would stop every other request."""
-NO_WAIT = frozenset({"plaintext", "json", "path", "pipelined", "stream"})
-"""What can be answered without waiting for anything."""
+BARE = NO_DEF - {"multipart"}
+"""For callbacks without a framework: they have no parser for forms."""
+WAITING = frozenset({"echo", "upload", "events", "await", "future"})
+"""What socketify cannot answer from its reused request objects."""
 
 UVICORN = (
     *("uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--workers", "1", "--loop", "uvloop"),
@@ -69,7 +75,8 @@ class Server:
         python = self.venv / "bin" / "python"
         if not python.exists():
             return f"{self.venv.name} does not exist"
-        run = subprocess.run([python, "-c", f"import {self.module}"], capture_output=True, text=True, check=False)
+        command = [str(python), "-c", f"import {self.module}"]
+        run = subprocess.run(command, capture_output=True, text=True, check=False, env=self.environ(0))
         return None if run.returncode == 0 else (run.stderr.strip().splitlines() or ["import failed"])[-1]
 
     def versions(self) -> dict[str, str]:
@@ -84,10 +91,18 @@ class Server:
 
 
 _ASGI = ("uvicorn", "httptools", "uvloop")
+SOURCES = (("PYTHONPATH", str(HERE.parent / "python")),)
+"""What is measured is this tree, whatever else is installed."""
 SERVERS = {
     server.name: server
     for server in (
-        Server("floor", (str(FLOOR), "{port}"), venv=None, workloads=ALL, environment=(("ECHO_BODY", ECHO_BODY),)),
+        Server(
+            "floor",
+            (str(FLOOR), "{port}"),
+            venv=None,
+            workloads=ALL,
+            environment=(("ECHO_BODY", ECHO_BODY), ("JSON_BODY", JSON_BODY)),
+        ),
         Server(
             "vibora",
             ("vibora", "run", "app_vibora:app", "--host", "127.0.0.1", "--port", "{port}", "--workers", "1"),
@@ -95,13 +110,27 @@ SERVERS = {
             "vibora",
             VIBORA,
             ALL,
+            SOURCES,
         ),
-        Server("granian-rsgi", (*GRANIAN, "--interface", "rsgi", "app_rsgi:app"), ("granian", "uvloop"), "granian"),
-        Server("granian-asgi", (*GRANIAN, "--interface", "asgi", "app_asgi:app"), ("granian", "uvloop"), "granian"),
-        Server("uvicorn", (*UVICORN, "--lifespan", "off", "app_asgi:app"), _ASGI, "uvicorn"),
+        Server(
+            "granian-rsgi",
+            (*GRANIAN, "--interface", "rsgi", "app_rsgi:app"),
+            ("granian", "uvloop"),
+            "granian",
+            workloads=BARE,
+        ),
+        Server(
+            "granian-asgi",
+            (*GRANIAN, "--interface", "asgi", "app_asgi:app"),
+            ("granian", "uvloop"),
+            "granian",
+            workloads=BARE,
+        ),
+        Server("uvicorn", (*UVICORN, "--lifespan", "off", "app_asgi:app"), _ASGI, "uvicorn", workloads=BARE),
         Server("starlette", (*UVICORN, "app_starlette:app"), ("starlette", *_ASGI), "starlette", workloads=ALL),
         Server("fastapi", (*UVICORN, "app_fastapi:app"), ("fastapi", *_ASGI), "fastapi", workloads=ALL),
         Server("litestar", (*UVICORN, "app_litestar:app"), ("litestar", *_ASGI), "litestar", workloads=ALL),
+        Server("falcon", (*UVICORN, "app_falcon:app"), ("falcon", *_ASGI), "falcon"),
         Server("blacksheep", (*UVICORN, "app_blacksheep:app"), ("blacksheep", *_ASGI), "blacksheep"),
         Server(
             "sanic",
@@ -127,18 +156,63 @@ SERVERS = {
             ("python", "app_socketify.py", "{port}", "200000"),
             ("socketify",),
             "socketify",
-            workloads=NO_WAIT,
+            workloads=BARE - WAITING - {"chunks"},
         ),
         Server(
             "socketify-async",
             ("python", "app_socketify.py", "{port}", "0"),
             ("socketify",),
             "socketify",
-            workloads=NO_DEF - NO_WAIT,
+            workloads=WAITING,
         ),
-        Server("fastpysgi", ("python", "serve_fastpysgi.py", "{port}"), ("fastpysgi", "uvloop"), "fastpysgi"),
+        Server(
+            "fastpysgi",
+            ("python", "serve_fastpysgi.py", "{port}"),
+            ("fastpysgi", "uvloop"),
+            "fastpysgi",
+            workloads=BARE,
+        ),
+        Server(
+            "vibora-tls",
+            ("python", "serve_vibora_tls.py", "{port}", str(CERTIFICATE), str(KEY)),
+            ("vibora", "uvloop"),
+            "vibora.tls",
+            VIBORA,
+            TLS,
+            SOURCES,
+        ),
+        Server(
+            "granian-rsgi-tls",
+            (
+                *(*GRANIAN, "--interface", "rsgi"),
+                *("--ssl-certificate", str(CERTIFICATE), "--ssl-keyfile", str(KEY), "app_rsgi:app"),
+            ),
+            ("granian", "uvloop"),
+            "granian",
+            workloads=TLS,
+        ),
+        Server(
+            "uvicorn-tls",
+            (
+                *(*UVICORN, "--lifespan", "off"),
+                *("--ssl-certfile", str(CERTIFICATE), "--ssl-keyfile", str(KEY), "app_asgi:app"),
+            ),
+            _ASGI,
+            "uvicorn",
+            workloads=TLS,
+        ),
     )
 }
+
+
+def make_certificate() -> None:
+    """Make the certificate that all servers show: ECDSA, as anybody would ask for today."""
+    if CERTIFICATE.exists():
+        return
+    CERTIFICATE.parent.mkdir(exist_ok=True)
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "3650", "-subj", "/CN=localhost", "-keyout", str(KEY), "-out", str(CERTIFICATE)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def build_floor() -> None:

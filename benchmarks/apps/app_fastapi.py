@@ -1,9 +1,10 @@
 """FastAPI, on uvicorn."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+import payload
+from fastapi import FastAPI, File, Form, Header, Request, Response, UploadFile
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 app = FastAPI(openapi_url=None)
@@ -23,6 +24,60 @@ async def json() -> dict[str, str]:
 @app.get("/users/{user_id}", response_class=PlainTextResponse)
 async def user(user_id: int) -> str:
     return str(user_id)
+
+
+@app.get("/json10k")
+async def json10k() -> list[dict[str, Any]]:
+    return payload.RECORDS
+
+
+@app.get("/items/{item_id}", response_class=PlainTextResponse)
+async def item(item_id: int, limit: int, q: str) -> str:
+    return f"{item_id} {limit} {q}"
+
+
+@app.get("/headers", response_class=PlainTextResponse)
+async def headers(response: Response, x_header_10: Annotated[str, Header()]) -> str:
+    for name, value in payload.HEADERS:
+        response.headers[name] = value
+    return x_header_10
+
+
+@app.post("/multipart", response_class=PlainTextResponse)
+async def multipart(
+    title: Annotated[str, Form()],
+    author: Annotated[str, Form()],
+    year: Annotated[str, Form()],
+    file: Annotated[UploadFile, File()],
+) -> str:
+    return f"{len([title, author, year])} {file.size}"
+
+
+@app.get("/chunks")
+async def large_chunks():
+    async def chunks():
+        for _ in range(payload.CHUNKS):
+            yield payload.CHUNK
+
+    return StreamingResponse(chunks(), media_type="text/plain")
+
+
+@app.get("/events")
+async def events():
+    async def chunks():
+        for _ in range(payload.EVENTS):
+            yield payload.EVENT
+            await asyncio.sleep(0)
+
+    return StreamingResponse(chunks(), media_type="text/event-stream")
+
+
+@app.get("/future", response_class=PlainTextResponse)
+async def future() -> str:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    loop.call_soon(done.set_result, "Hello, World!")
+    return await done
 
 
 @app.get("/stream")

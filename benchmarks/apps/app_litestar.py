@@ -1,9 +1,12 @@
 """Litestar, on uvicorn."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from litestar import Litestar, MediaType, Request, get, post
+import payload
+from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar.enums import RequestEncodingType
+from litestar.params import Body
 from litestar.response import Stream
 
 CHUNK = b"x" * 1024
@@ -22,6 +25,54 @@ async def json() -> dict[str, str]:
 @get("/users/{user_id:int}", media_type=MediaType.TEXT)
 async def user(user_id: int) -> str:
     return str(user_id)
+
+
+@get("/json10k")
+async def json10k() -> list[dict[str, Any]]:
+    return payload.RECORDS
+
+
+@get("/items/{item_id:int}", media_type=MediaType.TEXT)
+async def item(item_id: int, limit: int, q: str) -> str:
+    return f"{item_id} {limit} {q}"
+
+
+@get("/headers", media_type=MediaType.TEXT)
+async def headers(request: Request) -> Response[str]:
+    return Response(request.headers["x-header-10"], media_type=MediaType.TEXT, headers=dict(payload.HEADERS))
+
+
+@post("/multipart", status_code=200, media_type=MediaType.TEXT)
+async def multipart(data: Annotated[dict[str, Any], Body(media_type=RequestEncodingType.MULTI_PART)]) -> str:
+    content = await data["file"].read()
+    return f"{len(data) - 1} {len(content)}"
+
+
+@get("/chunks")
+async def large_chunks() -> Stream:
+    async def chunks():
+        for _ in range(payload.CHUNKS):
+            yield payload.CHUNK
+
+    return Stream(chunks(), media_type=MediaType.TEXT)
+
+
+@get("/events")
+async def events() -> Stream:
+    async def chunks():
+        for _ in range(payload.EVENTS):
+            yield payload.EVENT
+            await asyncio.sleep(0)
+
+    return Stream(chunks(), media_type="text/event-stream")
+
+
+@get("/future", media_type=MediaType.TEXT)
+async def future() -> bytes:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    loop.call_soon(done.set_result, b"Hello, World!")
+    return await done
 
 
 @get("/stream")
@@ -57,4 +108,6 @@ def blocking() -> bytes:
     return b"Hello, World!"
 
 
-app = Litestar([home, json, user, stream, echo, upload, awaiting, blocking], openapi_config=None, logging_config=None)
+routes = [home, json, json10k, user, item, headers, multipart, large_chunks, events, future, stream]
+routes += [echo, upload, awaiting, blocking]
+app = Litestar(routes, openapi_config=None, logging_config=None)

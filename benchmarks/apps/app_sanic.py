@@ -3,6 +3,7 @@
 import asyncio
 
 import orjson
+import payload
 from sanic import Sanic
 from sanic.response import json as as_json
 from sanic.response import text
@@ -25,6 +26,51 @@ async def json(request):
 @app.get("/users/<user_id:int>")
 async def user(request, user_id):
     return text(str(user_id))
+
+
+@app.get("/json10k")
+async def json10k(request):
+    return as_json(payload.RECORDS)
+
+
+@app.get("/items/<item_id:int>")
+async def item(request, item_id):
+    return text(f"{item_id} {int(request.args.get('limit'))} {request.args.get('q')}")
+
+
+@app.get("/headers")
+async def headers(request):
+    return text(request.headers["x-header-10"], headers=dict(payload.HEADERS))
+
+
+@app.post("/multipart")
+async def multipart(request):
+    return text(f"{len(request.form)} {len(request.files.get('file').body)}")
+
+
+@app.get("/chunks")
+async def large_chunks(request):
+    response = await request.respond(content_type="text/plain")
+    for _ in range(payload.CHUNKS):
+        await response.send(payload.CHUNK)
+    await response.eof()
+
+
+@app.get("/events")
+async def events(request):
+    response = await request.respond(content_type="text/event-stream")
+    for _ in range(payload.EVENTS):
+        await response.send(payload.EVENT)
+        await asyncio.sleep(0)
+    await response.eof()
+
+
+@app.get("/future")
+async def future(request):
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    loop.call_soon(done.set_result, "Hello, World!")
+    return text(await done)
 
 
 @app.get("/stream")

@@ -8,6 +8,7 @@ import asyncio
 import sys
 
 import orjson
+import payload
 from socketify import App, AppListenOptions
 
 app = App(request_response_factory_max_items=int(sys.argv[2]))
@@ -27,6 +28,41 @@ def json(res, req):
 def user(res, req):
     res.write_header("content-type", "text/plain; charset=utf-8")
     res.end(str(int(req.get_parameter(0))))
+
+
+def json10k(res, req):
+    res.write_header("content-type", "application/json")
+    res.end(orjson.dumps(payload.RECORDS))
+
+
+def item(res, req):
+    res.write_header("content-type", "text/plain; charset=utf-8")
+    res.end(f"{int(req.get_parameter(0))} {int(req.get_query('limit'))} {req.get_query('q')}")
+
+
+def headers(res, req):
+    value = req.get_header("x-header-10")
+    res.write_header("content-type", "text/plain; charset=utf-8")
+    for name, content in payload.HEADERS:
+        res.write_header(name, content)
+    res.end(value)
+
+
+async def events(res, req):
+    res.write_header("content-type", "text/plain")
+    for _ in range(payload.EVENTS):
+        res.write(payload.EVENT)
+        await asyncio.sleep(0)
+    res.end(b"")
+
+
+async def future(res, req):
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    loop.call_soon(done.set_result, b"Hello, World!")
+    data = await done
+    res.write_header("content-type", "text/plain; charset=utf-8")
+    res.end(data)
 
 
 def stream(res, req):
@@ -66,6 +102,11 @@ async def awaiting(res, req):
 app.get("/", home)
 app.get("/json", json)
 app.get("/users/:user_id", user)
+app.get("/json10k", json10k)
+app.get("/items/:item_id", item)
+app.get("/headers", headers)
+app.get("/events", events)
+app.get("/future", future)
 app.get("/stream", stream)
 app.post("/echo", echo)
 app.post("/upload", upload)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import payload
+
 from vibora import JsonResponse, Request, Response, RouteLimits, StreamingResponse, Vibora
 
 app = Vibora()
@@ -21,6 +23,56 @@ async def json():
 @app.get("/users/<user_id>")
 async def user(user_id: int):
     return Response(str(user_id))
+
+
+@app.get("/json10k")
+async def json10k():
+    return JsonResponse(payload.RECORDS)
+
+
+@app.get("/items/<item_id>")
+async def item(request: Request, item_id: int):
+    args = request.args
+    return Response(f"{item_id} {int(args['limit'])} {args['q']}")
+
+
+@app.get("/headers")
+async def headers(request: Request):
+    return Response(request.headers["x-header-10"], headers=payload.HEADERS)
+
+
+@app.post("/multipart")
+async def multipart(request: Request):
+    form = await request.form()
+    (file,) = await request.files()
+    return Response(f"{len(form)} {file.size}")
+
+
+@app.get("/chunks")
+async def large_chunks():
+    async def chunks():
+        for _ in range(payload.CHUNKS):
+            yield payload.CHUNK
+
+    return StreamingResponse(chunks)
+
+
+@app.get("/events")
+async def events():
+    async def chunks():
+        for _ in range(payload.EVENTS):
+            yield payload.EVENT
+            await asyncio.sleep(0)
+
+    return StreamingResponse(chunks)
+
+
+@app.get("/future")
+async def future():
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    loop.call_soon(done.set_result, b"Hello, World!")
+    return Response(await done)
 
 
 @app.get("/stream")
