@@ -445,8 +445,13 @@ impl Router {
     #[must_use]
     pub fn lookup<'r, 'p>(&'r self, method: &[u8], path: &'p [u8]) -> Lookup<'r, 'p> {
         let mut search = Search::new(self.method_number(method));
-        let found = self.anywhere.tree.search(path, &mut search);
-        self.answer(method, found, search)
+        match self.anywhere.tree.search(path, &mut search) {
+            Some(found) if found.spelling != Spelling::Redirect => Lookup::Found {
+                route: found.route,
+                parameters: search.parameters,
+            },
+            found => self.answer_otherwise(method, found, search.allowed),
+        }
     }
 
     /// Finds the route for a method, the authority that a request is for, and a path as for [`lookup`](Self::lookup).
@@ -463,7 +468,14 @@ impl Router {
         let found = self.find(authority, path, &mut search, matches);
         match found {
             Some((entry, true)) => Lookup::Matched { route: entry.route },
-            found => self.answer(method, found.map(|(entry, _)| entry), search),
+            Some((entry, _)) if entry.spelling != Spelling::Redirect => Lookup::Found {
+                route: entry.route,
+                parameters: search.parameters,
+            },
+            found => {
+                let found = found.map(|(entry, _)| entry);
+                self.answer_otherwise(method, found, search.allowed)
+            }
         }
     }
 
@@ -494,30 +506,21 @@ impl Router {
         self.anywhere.search(path, search, matches)
     }
 
-    /// What a search has come to.
-    #[inline]
-    fn answer<'r, 'p>(
-        &'r self,
+    /// The answer where no route handles the request.
+    #[cold]
+    fn answer_otherwise<'p>(
+        &self,
         method: &[u8],
-        found: Option<Entry>,
-        search: Search<'r, 'p>,
-    ) -> Lookup<'r, 'p> {
-        if let Some(Entry {
-            spelling, route, ..
-        }) = found
-        {
-            if spelling == Spelling::Redirect {
-                return Lookup::Redirect { route };
-            }
-            return Lookup::Found {
-                route,
-                parameters: search.parameters,
-            };
+        redirect: Option<Entry>,
+        allowed: Methods,
+    ) -> Lookup<'_, 'p> {
+        if let Some(Entry { route, .. }) = redirect {
+            return Lookup::Redirect { route };
         }
-        if search.allowed == 0 {
+        if allowed == 0 {
             return Lookup::NotFound;
         }
-        let allow = self.allow(search.allowed);
+        let allow = self.allow(allowed);
         if method == b"OPTIONS" {
             Lookup::Options { allow }
         } else {
@@ -526,6 +529,7 @@ impl Router {
     }
 
     /// The method's number, if any route has it or it is a common one.
+    #[inline]
     fn method_number(&self, method: &[u8]) -> Option<u8> {
         Some(match method {
             b"GET" => GET,
