@@ -404,6 +404,17 @@ class TestCheck:
         assert output.endswith("3 routes, 2 warnings\n")
         assert program("-m", "vibora", "check", "app", "--strict", code=code).output()[0] == 78
 
+    def test_what_a_handler_asks_for_and_nobody_has(self, program: "Start") -> None:
+        code = APP + "\nclass Database: ...\n\n@app.get('/rows')\nasync def rows(database: Database): ...\n"
+        status, text = program("-m", "vibora", "check", "app", code=code).wait()
+        assert status == 78
+        assert "handler app.rows (app.py:18)" in text
+        assert text.count("\n") == 1
+        hook = "\nfrom vibora import Events\n@app.handle(Events.BEFORE_SERVER_START)\nasync def connect(): ...\n"
+        status, output = program("-m", "vibora", "check", "app", code=code + hook).output()
+        assert status == 0
+        assert "warning: unless a hook that runs before the server starts sees to it: handler app.rows" in output
+
     def test_an_app_without_routes(self, program: "Start") -> None:
         code, output = program(
             "-m", "vibora", "check", "app", code="from vibora import Vibora\napp = Vibora()\n"

@@ -5,7 +5,10 @@ import inspect
 import textwrap
 from typing import TYPE_CHECKING, Final
 
+from vibora.exceptions import ConfigurationError
+from vibora.hooks import Events
 from vibora.routing import describe
+from vibora.runtime import Runtime
 
 if TYPE_CHECKING:
     from vibora._core import Route
@@ -36,10 +39,14 @@ def check(app: "Vibora") -> list[str]:
 
     Args:
         app: The app.
+
+    Raises:
+        ConfigurationError: If a route or a hook asks for what there is not.
     """
+    doubts = _compile(app)
     if not app.routes:
         return ["the app has no routes: every request is answered with 404"]
-    found: list[str] = []
+    found = doubts
     names: dict[str, Route] = {}
     for route in app.routes:
         other = names.setdefault(route.name, route)
@@ -53,6 +60,17 @@ def check(app: "Vibora") -> list[str]:
             for call in _blocking_calls(route)
         ]
     return found
+
+
+def _compile(app: "Vibora") -> list[str]:
+    """Put the app together as a worker does; its hooks are not called."""
+    try:
+        Runtime(app).compile()
+    except ConfigurationError as error:
+        if not app.hooks_for(Events.BEFORE_SERVER_START):
+            raise
+        return [f"unless a hook that runs before the server starts sees to it: {error}"]
+    return []
 
 
 def _blocking_calls(route: "Route") -> list[str]:
