@@ -320,6 +320,13 @@ class TestStarting:
         assert status == 1
         assert "put it under if __name__ == '__main__':" in text
 
+    def test_an_app_that_has_started_threads_is_not_forked(self, program: "Start") -> None:
+        code = APP + "\nimport threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        run = start(program, code=code)
+        port = run.port()
+        for pid in answering(run, port, 2):
+            assert b"vibora._worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
     def test_a_socket_of_the_program_is_shared(self, program: "Start") -> None:
         code = (
             "import socket\n" + APP + "\nif __name__ == '__main__':\n"

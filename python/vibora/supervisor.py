@@ -19,6 +19,7 @@ import os
 import selectors
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -113,6 +114,8 @@ class Supervisor:
         target = settings.target or (targets.find(app) if app else None)
         self._settings = replace(settings, target=target)
         self._is_fresh = app is None or settings.reload or processes.start_method() == "spawn"
+        if target and threading.active_count() > 1:
+            self._is_fresh = True  # a fork would have locks that threads hold, and not the threads
         if self._is_fresh and target is None:
             raise ConfigurationError(
                 "workers import the app here: run it with `vibora run module:app`, or call app.run() in its module"
