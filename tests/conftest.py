@@ -13,10 +13,12 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 import pytest
+import trustme
 import uvloop
 
 from vibora import Vibora
@@ -302,6 +304,28 @@ def run(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Callable[[Coro
             return runner.run(bounded())
 
     return start
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory of certificates, each with its key in the same file: `server.pem` is for localhost and
+    `*.example.test`, `other.pem` for other.test, `client.pem` for Ada, `stranger.pem` is of another authority,
+    `expired.pem` has expired. `ca.pem` is the authority's.
+    """
+    directory = tmp_path_factory.mktemp("certificates")
+    authority, stranger = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    past = datetime(2020, 1, 2, tzinfo=UTC)
+    issued = {
+        "server": authority.issue_cert("localhost", "127.0.0.1", "*.example.test"),
+        "other": authority.issue_cert("other.test", key_type=trustme.KeyType.RSA),
+        "client": authority.issue_cert("ada@example.test"),
+        "stranger": stranger.issue_cert("ada@example.test"),
+        "expired": authority.issue_cert("localhost", not_before=past, not_after=past + timedelta(days=1)),
+    }
+    for name, certificate in issued.items():
+        certificate.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
+    return directory
 
 
 @pytest.fixture

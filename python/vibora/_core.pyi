@@ -39,6 +39,8 @@ class _ServerLimits(Protocol):
     def write_buffer(self) -> int: ...
     @property
     def read_buffer(self) -> int: ...
+    @property
+    def max_concurrent_requests(self) -> int | None: ...
 
 @final
 class Headers:
@@ -455,6 +457,9 @@ class Request:
     @property
     def path_params(self) -> dict[str, Any]:
         """The parameters in the path, by name; converted where the handler's annotation asks for it."""
+    @property
+    def client_certificate(self) -> bytes | None:
+        """The certificate that the client has shown and that was verified, in DER; None if it has not shown one."""
     @property
     def route(self) -> Route | None:
         """The route that matched."""
@@ -925,6 +930,40 @@ class Outcome:
         """Address and port of the peer."""
 
 @final
+class TLSContext:
+    """What TLS sessions are made with. `vibora.tls.TLS` makes it.
+
+    Args:
+        identity: The certificate and its key, each a file's name and its content in the PEM format.
+        sni: Others, by host.
+        ca: The certificates that those of clients have to be issued by.
+        client_auth: `"none"`, `"optional"` or `"required"`.
+        tls12: Whether TLS 1.2 is spoken.
+        alpn: The protocols to choose from.
+        ticket_secret: What the keys of session tickets are derived from.
+
+    Raises:
+        ConfigurationError: If something is wrong; the message names the file.
+    """
+
+    def __new__(
+        cls,
+        identity: tuple[tuple[str, bytes], tuple[str, bytes]],
+        *,
+        sni: Sequence[tuple[str, tuple[tuple[str, bytes], tuple[str, bytes]]]],
+        ca: tuple[str, bytes] | None,
+        client_auth: str,
+        tls12: bool,
+        alpn: Sequence[str],
+        ticket_secret: bytes,
+    ) -> Self: ...
+    def replace(self, other: TLSContext) -> None:
+        """Become another; sessions that are under way stay what they are."""
+    @property
+    def not_after(self) -> list[tuple[str, int]]:
+        """The last second in which each certificate is valid, since 1970."""
+
+@final
 class Server:
     """The connections of one worker: makes their protocols, owns their timers.
 
@@ -942,6 +981,14 @@ class Server:
         clock: The clock of its deadlines; the system's when omitted. Whoever moves it calls `tick`.
         intercept: Ask `on_error` about automatic answers to OPTIONS as well, with an `AutomaticOptions`.
         on_sent: Called with the request, the route and the outcome of each response, when it is out.
+        tls: What connections are encrypted with, by the core.
+        proxy_protocol: The networks and addresses whose connections begin with a header of the PROXY protocol, and
+            `"unix"`.
+        max_connections: How many connections may be open.
+        on_pressure: Called with True when so many are, and with False when one of them has ended.
+
+    Raises:
+        ConfigurationError: If an entry of `proxy_protocol` is no network.
     """
 
     def __new__(
@@ -958,6 +1005,10 @@ class Server:
         clock: ManualClock | None = None,
         intercept: bool = False,
         on_sent: Callable[[Request | None, Route | None, Outcome], object] | None = None,
+        tls: TLSContext | None = None,
+        proxy_protocol: Iterable[str] | None = None,
+        max_connections: int = 0,
+        on_pressure: Callable[[bool], object] | None = None,
     ) -> Self: ...
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection: the factory that `loop.create_server` takes."""

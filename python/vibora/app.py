@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import asyncio
     import socket
 
+    from vibora.ingress import Ingress
     from vibora.runtime import Runtime
     from vibora.server import Server
     from vibora.static import StaticHandler
@@ -328,6 +329,7 @@ class Vibora(Blueprint):
         max_rss: int | None = None,
         debug: bool = False,
         reload: bool = False,
+        **ingress: "Unpack[Ingress]",
     ) -> None:
         """Serve the app until SIGINT or SIGTERM: the whole program, with its loop, its workers and its log.
 
@@ -349,6 +351,8 @@ class Vibora(Blueprint):
             max_rss: Bytes of memory beyond which a worker is replaced.
             debug: Show tracebacks to clients.
             reload: Start the app anew when its files change; needs `vibora[dev]`.
+            **ingress: `tls`, what connections are encrypted with (`vibora.tls.TLS`), and `proxy_protocol`, a list of
+                the networks of load balancers that speak the PROXY protocol.
 
         Raises:
             ConfigurationError: If the arguments make no sense.
@@ -370,6 +374,7 @@ class Vibora(Blueprint):
             max_rss=max_rss,
             debug=debug,
             reload=reload,
+            ingress=ingress,
         )
         run(self, settings, sock)
 
@@ -380,6 +385,7 @@ class Vibora(Blueprint):
         *,
         debug: bool = False,
         sock: "socket.socket | None" = None,
+        **ingress: "Unpack[Ingress]",
     ) -> None:
         """Serve the app in the running event loop, until `shutdown` is called or the task is cancelled.
 
@@ -390,11 +396,13 @@ class Vibora(Blueprint):
             port: A port; 0 lets the system choose, and `start` tells which.
             debug: Show tracebacks to clients.
             sock: A bound socket to listen on, in place of `host` and `port`.
+            **ingress: `tls` and `proxy_protocol`, as for `run`.
 
         Raises:
             CannotListen: If the address is taken, forbidden or not there.
+            ConfigurationError: If `tls` or `proxy_protocol` makes no sense.
         """
-        async with await self.start(host, port, debug=debug, sock=sock) as server:
+        async with await self.start(host, port, debug=debug, sock=sock, **ingress) as server:
             await server.wait_stopped()
 
     async def start(
@@ -404,6 +412,7 @@ class Vibora(Blueprint):
         *,
         debug: bool = False,
         sock: "socket.socket | Sequence[socket.socket] | None" = None,
+        **ingress: "Unpack[Ingress]",
     ) -> "Server":
         """Start serving the app in the running event loop, and return the server.
 
@@ -417,9 +426,11 @@ class Vibora(Blueprint):
             port: A port; 0 lets the system choose, and `Server.port` tells which.
             debug: Show tracebacks to clients.
             sock: A bound socket to listen on, or several, in place of `host` and `port`.
+            **ingress: `tls` and `proxy_protocol`, as for `run`.
 
         Raises:
             CannotListen: If the address is taken, forbidden or not there.
+            ConfigurationError: If `tls` or `proxy_protocol` makes no sense.
         """
         from vibora.sockets import bind  # noqa: PLC0415  as in `run`
 
@@ -427,7 +438,7 @@ class Vibora(Blueprint):
             sockets: Sequence[socket.socket] = bind(host, port)
         else:
             sockets = sock if isinstance(sock, Sequence) else [sock]
-        return await self.start_server(sockets, debug=debug)
+        return await self.start_server(sockets, debug=debug, **ingress)
 
     async def start_server(
         self,
@@ -436,6 +447,7 @@ class Vibora(Blueprint):
         debug: bool = False,
         clock: "_core.ManualClock | None" = None,
         on_failure: "Callable[[asyncio.Protocol, BaseException], object] | None" = None,
+        **ingress: "Unpack[Ingress]",
     ) -> "Server":
         """Start serving the app in the running event loop: what `start` and the test clients have in common.
 
@@ -445,10 +457,11 @@ class Vibora(Blueprint):
             debug: Show tracebacks to clients.
             clock: The clock of its deadlines; the system's when omitted.
             on_failure: Called with the protocol of a connection and the exception in which an exchange of it has ended.
+            **ingress: `tls` and `proxy_protocol`, as for `run`.
         """
         from vibora.server import Server  # noqa: PLC0415  as in `run`
 
-        server = await Server.start(self, sockets, debug=debug, clock=clock, on_failure=on_failure)
+        server = await Server.start(self, sockets, debug=debug, clock=clock, on_failure=on_failure, **ingress)
         self._servers = [*(other for other in self._servers if not other.is_stopped), server]
         return server
 

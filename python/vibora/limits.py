@@ -33,6 +33,12 @@ class ServerLimits:
         read_buffer: Bytes of a connection that may wait for the app: pipelined requests, content that the handler has
             not read. Beyond, the connection is not read. Protects memory from clients that send faster than we work.
         backlog: Connections that the kernel keeps waiting to be accepted, for each listening socket.
+        max_connections: Connections that a worker has open. Beyond, no more are accepted: they wait in the kernel's
+            queue (`backlog`). Protects file descriptors, of which the app needs some too; None is as many as the
+            process may open, less an eighth (at least 64, at most 256).
+        max_concurrent_requests: Handlers and streams that a worker runs at a time; 503 with `Retry-After` beyond. Those
+            that cannot wait for anything do not count, for they are done at once. Protects memory, and what handlers
+            share, from more work than can be done in time. None is no bound.
     """
 
     keep_alive_timeout: float | None = 30
@@ -46,6 +52,8 @@ class ServerLimits:
     write_buffer: int = 64 * 1024
     read_buffer: int = 64 * 1024
     backlog: int = 2048
+    max_connections: int | None = None
+    max_concurrent_requests: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("keep_alive_timeout", "head_timeout", "graceful_timeout", "shutdown_delay", "worker_timeout"):
@@ -59,6 +67,8 @@ class ServerLimits:
             "backlog",
         ):
             _check_count(self, name, least=1)
+        for name in ("max_connections", "max_concurrent_requests"):
+            _check_count(self, name, least=1, optional=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,7 @@ def _serve(app: "Vibora", settings: Settings, listeners: Listeners, notifier: No
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        server = await app.start(sock=listeners.sockets, debug=settings.debug)
+        server = await app.start(sock=listeners.sockets, debug=settings.debug, **settings.ingress)
         received = 0
 
         def on_signal(number: int) -> None:
@@ -187,11 +187,12 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def announce(app: "Vibora | None", settings: Settings, sockets: Sequence[socket.socket]) -> None:
     """Log what is served, where and how."""
+    scheme = "https" if settings.ingress.get("tls") else "http"
     logger.info(
         "Vibora %s serving %s on %s (%d %s, %s)",
         _core.__version__,
         settings.target or (targets.find(app) if app else None) or "an app",
-        " and ".join(url_of(address_of(sock)) for sock in sockets),
+        " and ".join(url_of(address_of(sock), scheme=scheme) for sock in sockets),
         settings.workers,
         "worker" if settings.workers == 1 else "workers",
         loop_factory().__module__.partition(".")[0],

@@ -14,14 +14,18 @@ import errno
 import logging
 import selectors
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, Unpack
 
 from vibora import _core
 from vibora.exceptions import CannotListen
+from vibora.ingress import Ingress, check
+from vibora.listening import ACCEPTS, Gate, Listener, connection_limit
 from vibora.runtime import Runtime
 from vibora.sockets import address_of, tune, url_of
+from vibora.tls import TLS, context_of
 
 if TYPE_CHECKING:
     from vibora.app import Vibora
@@ -55,17 +59,23 @@ class Server:
         *,
         clock: _core.ManualClock | None = None,
         on_failure: Callable[[asyncio.Protocol, BaseException], object] | None = None,
+        **ingress: Unpack[Ingress],
     ) -> None:
+        tls, proxy_protocol = ingress.get("tls"), ingress.get("proxy_protocol")
+        self._ssl = tls if isinstance(tls, ssl.SSLContext) else None
+        self._is_encrypted = tls is not None
         self.sockets: Final = tuple(sockets)
         self._addresses: Final = [address_of(sock) for sock in sockets]  # a closed socket does not tell
         self._limits: Final = app.server_limits
         self._runtime: Final = runtime
         self._loop = asyncio.get_running_loop()
-        self._listeners: dict[socket.socket, asyncio.Server] = {}
+        self._listeners: dict[socket.socket, Listener] = {}
         self._is_retired = False
         self._hurried: asyncio.Future[None] = self._loop.create_future()
         self._stopping: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
+        most = connection_limit(self._limits.max_connections)
+        self._gate = Gate(self._listeners.values, most)
         self._core = _core.Server(
             self._loop,
             runtime.router,
@@ -78,6 +88,10 @@ class Server:
             clock=clock,
             intercept=runtime.intercepts,
             on_sent=runtime.sent if runtime.observes else None,
+            tls=context_of(tls) if isinstance(tls, TLS) else None,
+            proxy_protocol=proxy_protocol or None,
+            max_connections=most,
+            on_pressure=self._gate.set,
         )
 
     @classmethod
@@ -89,6 +103,7 @@ class Server:
         debug: bool = False,
         clock: _core.ManualClock | None = None,
         on_failure: Callable[[asyncio.Protocol, BaseException], object] | None = None,
+        **ingress: Unpack[Ingress],
     ) -> Self:
         """Start serving. `Vibora.start` is how apps call it.
 
@@ -98,18 +113,21 @@ class Server:
             debug: Show tracebacks to clients.
             clock: The clock of its deadlines; the system's when omitted. Whoever moves it calls `tick`.
             on_failure: Called with the protocol of the connection and each exception that an exchange of it ends in.
+            **ingress: `Ingress` describes them.
 
         Raises:
-            ConfigurationError: If a route, a hook or a provider asks for what there is not.
+            ConfigurationError: If a route, a hook or a provider asks for what there is not, or if what stands in front
+                of HTTP makes no sense.
         """
         runtime = Runtime(app, debug=debug)
         try:
+            check(ingress)
             await runtime.start()
         except BaseException:
             for sock in sockets:
                 sock.close()
             raise
-        server = cls(app, runtime, sockets, clock=clock, on_failure=on_failure)
+        server = cls(app, runtime, sockets, clock=clock, on_failure=on_failure, **ingress)
         try:
             await server._listen()
             await runtime.started()
@@ -132,10 +150,20 @@ class Server:
     async def listen(self, sock: socket.socket) -> None:
         """Listen on one more socket, bound or listening; the server owns it from now on."""
         tune(sock)
-        listener = await self._loop.create_server(self._core.protocol, sock=sock, backlog=self._limits.backlog)
+        listener = Listener(sock, self._limits.backlog, self._accept)
+        await listener.resume()
         self._listeners[sock] = listener
         if self._stopping:
             listener.close()
+
+    async def _accept(self, sock: socket.socket) -> asyncio.Server:
+        return await self._loop.create_server(
+            self._core.protocol,
+            sock=sock,
+            backlog=min(self._limits.backlog, ACCEPTS),
+            ssl=self._ssl,
+            ssl_handshake_timeout=(self._limits.head_timeout or None) if self._ssl else None,
+        )
 
     def unlisten(self, sock: socket.socket) -> None:
         """Listen no more on a socket, and close it; its connections stay."""
@@ -155,7 +183,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where it is reached, such as `http://127.0.0.1:5000`."""
-        return url_of(self._address())
+        return url_of(self._address(), scheme="https" if self._is_encrypted else "http")
 
     def _address(self) -> tuple[str, int]:
         if not self._addresses:

@@ -7,6 +7,7 @@ all of them before what the app says. `app.run()` takes arguments, and reads non
 
 import difflib
 import os
+import ssl
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from vibora.exceptions import ConfigurationError
+from vibora.ingress import Ingress
 from vibora.sockets import HOST, PORT, SOCKET_MODE, is_port, parse_address
 
 
@@ -35,6 +37,7 @@ class Settings:
         reload_dirs: The directories that are watched; the current one and that of the app when empty.
         uvloop: Use uvloop, where it is installed.
         log_level: The level of the log, unless the program has configured one.
+        ingress: What stands between the network and HTTP: TLS, the PROXY protocol.
         limits: Fields of `ServerLimits` that go before those of the app.
         target: Where the app is imported from, such as `module:app`; found out when None.
         spelling: How an option is written where the user has it, for the messages.
@@ -53,6 +56,7 @@ class Settings:
     reload_dirs: tuple[str, ...] = ()
     uvloop: bool = True
     log_level: str = "info"
+    ingress: Ingress = field(default_factory=Ingress)
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     target: str | None = None
     spelling: str = "{}="
@@ -65,6 +69,8 @@ class Settings:
                 f"{self.spelling.format('bind')} says where to listen: leave out {self.spelling.format('host')} "
                 f"and {self.spelling.format('port')}"
             )
+        if self.is_supervised and isinstance(self.ingress.get("tls"), ssl.SSLContext):
+            raise ConfigurationError("an ssl.SSLContext cannot be handed to workers: use vibora.tls.TLS in its place")
         if self.reload and self.workers > 1:
             raise ConfigurationError(f"reloading is for one worker, got {self.workers!r}")
 

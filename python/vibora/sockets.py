@@ -348,9 +348,9 @@ def address_of(sock: socket.socket) -> tuple[str, int]:
     return f"unix:{path}".replace("\0", "@"), 0
 
 
-def url_of(address: tuple[str, int]) -> str:
+def url_of(address: tuple[str, int], *, scheme: str = "http") -> str:
     """Return the URL of an address; of a unix socket, `unix:PATH`."""
     host, port = address
     if host.startswith("unix:"):
         return host
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

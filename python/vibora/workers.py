@@ -112,7 +112,7 @@ def _serve(
 ) -> int:
     async def main() -> int:
         loop = asyncio.get_running_loop()
-        server = await app.start(sock=sockets, debug=settings.debug)
+        server = await app.start(sock=sockets, debug=settings.debug, **settings.ingress)
         parent = _Parent(loop, channel, server)
         if settings.max_requests:
             most = settings.max_requests + random.randint(0, int(settings.max_requests * _JITTER))  # noqa: S311  no secret

@@ -5,7 +5,7 @@
 //! ```text
 //! L0  error  http::grammar                                  nothing but core
 //! L1  http::{target, head, body, fields, response, date,    L0; bytes in, values out
-//!     parameters, multipart}  router
+//!     parameters, multipart, proxy}  router  tls
 //! L2  http::{connection, deadlines}  timer                               L0-L1; `now` is an argument, never read
 //! L3  py::*                                                 the only `use pyo3`; loops, transports, clocks
 //! ```
@@ -22,3 +22,4 @@ pub mod http;
 mod py;
 pub mod router;
 pub mod timer;
+pub mod tls;

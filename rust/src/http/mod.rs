@@ -13,5 +13,6 @@ pub mod grammar;
 pub mod head;
 pub mod multipart;
 pub mod parameters;
+pub mod proxy;
 pub mod response;
 pub mod target;

@@ -38,6 +38,8 @@ mod slots;
 mod socket;
 mod suspension;
 mod text;
+mod tls;
+mod trusted;
 
 /// The native core of Vibora. Its classes are documented in `_core.pyi`; import them from `vibora`.
 #[pyo3::pymodule(gil_used = true)]
@@ -70,6 +72,8 @@ mod _core {
     use super::route::{Route, RouteConflict, Router};
     #[pymodule_export]
     use super::server::Server;
+    #[pymodule_export]
+    use super::tls::TlsContext;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

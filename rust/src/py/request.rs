@@ -498,6 +498,15 @@ impl Request {
         self.caller.address.clone()
     }
 
+    /// The certificate that the client has shown, in DER.
+    #[getter]
+    fn client_certificate(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
+        match self.protocol(py) {
+            Some(protocol) => protocol.get().client_certificate(py),
+            None => Ok(None),
+        }
+    }
+
     #[getter]
     fn route(&self, py: Python<'_>) -> Option<Py<Route>> {
         self.state

@@ -11,9 +11,11 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use super::cell::GilCell;
 use super::clock::{self, Clock, ManualClock};
 use super::errors::exception;
-use super::protocol::Protocol;
+use super::protocol::{Buffers, Protocol};
 use super::proxies::TrustedProxies;
 use super::route::{Router, Table};
+use super::tls::TlsContext;
+use super::trusted::TrustedPeers;
 use crate::http::connection::Limits;
 use crate::http::date::DateCache;
 use crate::http::head::RequestHead;
@@ -27,6 +29,8 @@ pub(crate) struct ServerLimits {
     pub(crate) write_buffer: usize,
     /// Bytes of unread content or waiting requests before reading pauses.
     pub(crate) read_buffer: usize,
+    /// Exchanges that may run at a time; `usize::MAX`: off.
+    pub(crate) max_concurrent_requests: usize,
 }
 
 /// How long a connection whose response is complete is read, so that the response survives the close.
@@ -39,6 +43,19 @@ pub(crate) const PRESENCE: u64 = 300;
 pub(crate) const HALF_CLOSE: u64 = 500;
 /// How long a cancelled handler or generator may clean up.
 pub(crate) const CLEAN_UP: u64 = 5_000;
+/// Counts those that hold a clone of it.
+#[derive(Clone, Default)]
+pub(crate) struct Coming(Arc<()>);
+
+impl Coming {
+    fn count(&self) -> usize {
+        // The server's own is none.
+        Arc::strong_count(&self.0) - 1
+    }
+}
+
+/// How long the log says no more of requests that are refused because too many run.
+const QUIET: u64 = 10_000;
 
 struct Timers {
     wheel: TimerWheel,
@@ -48,6 +65,8 @@ struct Timers {
     handle: Option<Py<PyAny>>,
     armed_for: u64,
     open: usize,
+    /// There are as many connections as there may be, and this has been said.
+    full: bool,
     drained: Vec<Py<PyAny>>,
 }
 
@@ -107,6 +126,18 @@ pub(crate) struct Server {
     date: GilCell<DateCache>,
     /// What the running callback has encoded and not yet written. Empty between callbacks.
     pub(crate) out: GilCell<Vec<u8>>,
+    /// What its connections are encrypted with, if they are.
+    pub(crate) tls: Option<Py<TlsContext>>,
+    pub(crate) buffers: GilCell<Buffers>,
+    /// Whose connections begin with a header of the PROXY protocol.
+    pub(crate) proxied: Option<TrustedPeers>,
+    max_connections: usize,
+    /// Connections that have a protocol object and are not open yet.
+    coming: Coming,
+    /// Called with whether there are as many.
+    on_pressure: Option<Py<PyAny>>,
+    /// When requests were last refused because too many ran, in milliseconds.
+    refused: GilCell<Option<u64>>,
     timers: GilCell<Timers>,
     /// The stand-in is the current task.
     entered: GilCell<bool>,
@@ -320,9 +351,27 @@ impl Server {
         key
     }
 
+    /// Whether so many exchanges run that another one is refused. Said in the log now and then.
+    pub(crate) fn is_overloaded(&self, py: Python<'_>) -> bool {
+        let limit = self.limits.max_concurrent_requests;
+        if *self.running.borrow(py) < limit {
+            return false;
+        }
+        let now = self.now();
+        let last = *self.refused.borrow(py);
+        if last.is_none_or(|last| now - last > QUIET) {
+            *self.refused.borrow(py) = Some(now);
+            let message = format!(
+                "max_concurrent_requests ({limit}) are running: further requests are answered with 503"
+            );
+            self.log(py, "warning", &message, None);
+        }
+        true
+    }
+
     /// The connection is gone and its exchange has ended.
     pub(crate) fn closed(&self, py: Python<'_>, key: u32) -> PyResult<()> {
-        let (protocol, handle, waiters) = {
+        let (protocol, handle, waiters, room) = {
             let mut timers = self.timers.borrow(py);
             let Some(protocol) = timers
                 .protocols
@@ -333,18 +382,24 @@ impl Server {
             };
             timers.wheel.release(key);
             timers.open -= 1;
+            let room = timers.full && timers.open + self.coming.count() < self.max_connections;
+            timers.full &= !room;
             if timers.open > 0 {
-                (protocol, None, Vec::new())
+                (protocol, None, Vec::new(), room)
             } else {
                 timers.armed_for = u64::MAX;
                 (
                     protocol,
                     timers.handle.take(),
                     std::mem::take(&mut timers.drained),
+                    room,
                 )
             }
         };
         drop(protocol);
+        if let (true, Some(on_pressure)) = (room, &self.on_pressure) {
+            on_pressure.call1(py, (false,))?;
+        }
         if let Some(handle) = handle {
             handle.bind(py).call_method0("cancel")?;
         }
@@ -427,7 +482,7 @@ impl Server {
     )]
     #[pyo3(signature = (
         event_loop, router, *, on_error, limits, logger, app=None, proxies=None, on_failure=None, clock=None,
-        intercept=false, on_sent=None
+        intercept=false, on_sent=None, tls=None, proxy_protocol=None, max_connections=0, on_pressure=None
     ))]
     fn new(
         py: Python<'_>,
@@ -442,6 +497,10 @@ impl Server {
         clock: Option<Py<ManualClock>>,
         intercept: bool,
         on_sent: Option<Py<PyAny>>,
+        tls: Option<Py<TlsContext>>,
+        proxy_protocol: Option<&Bound<'_, PyAny>>,
+        max_connections: usize,
+        on_pressure: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let clock = clock.map_or(Clock::System, Clock::Manual);
         let asyncio = py.import("asyncio")?;
@@ -487,6 +546,10 @@ impl Server {
                 keep_alive_timeout: seconds(limits, "keep_alive_timeout")?,
                 write_buffer: limits.getattr("write_buffer")?.extract()?,
                 read_buffer: limits.getattr("read_buffer")?.extract()?,
+                max_concurrent_requests: limits
+                    .getattr("max_concurrent_requests")?
+                    .extract::<Option<usize>>()?
+                    .unwrap_or(usize::MAX),
             },
             http,
             tasks: Tasks {
@@ -500,12 +563,24 @@ impl Server {
             head: GilCell::default(),
             date: GilCell::new(DateCache::new()),
             out: GilCell::default(),
+            tls,
+            buffers: GilCell::default(),
+            max_connections: if max_connections == 0 {
+                usize::MAX
+            } else {
+                max_connections
+            },
+            coming: Coming::default(),
+            on_pressure,
+            refused: GilCell::new(None),
+            proxied: proxy_protocol.map(TrustedPeers::new).transpose()?,
             timers: GilCell::new(Timers {
                 wheel: TimerWheel::new(clock.now()),
                 protocols: Vec::new(),
                 handle: None,
                 armed_for: u64::MAX,
                 open: 0,
+                full: false,
                 drained: Vec::new(),
             }),
             clock,
@@ -521,8 +596,20 @@ impl Server {
     }
 
     /// A protocol object for a new connection: the factory for `loop.create_server`.
-    fn protocol(slf: Py<Self>) -> Protocol {
-        Protocol::new(slf)
+    fn protocol(slf: &Bound<'_, Self>) -> PyResult<Protocol> {
+        let py = slf.py();
+        let this = slf.get();
+        let coming = this.coming.clone();
+        let filled = {
+            let mut timers = this.timers.borrow(py);
+            let filled = timers.open + coming.count() >= this.max_connections && !timers.full;
+            timers.full |= filled;
+            filled
+        };
+        if let (true, Some(on_pressure)) = (filled, &this.on_pressure) {
+            on_pressure.call1(py, (true,))?;
+        }
+        Ok(Protocol::new(slf.clone().unbind(), coming))
     }
 
     /// Connections that are open, or whose handler still runs.
@@ -606,7 +693,8 @@ impl Server {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.app)?;
         visit.call(&self.on_error)?;
-        visit.call(&self.on_failure)
+        visit.call(&self.on_failure)?;
+        visit.call(&self.on_pressure)
     }
 
     /// Sees to the deadlines that have passed: the loop's timer has fired, or a manual clock was moved.

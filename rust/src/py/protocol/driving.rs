@@ -181,6 +181,12 @@ impl Protocol {
             return Self::respond_deferred(slf, response, context, octets, route, request);
         }
         let inline = stream_cannot_suspend(py, response)?;
+        if !inline && this.server.get().is_overloaded(py) {
+            if let Some(request) = request {
+                request.get().release(py);
+            }
+            return this.send_empty(py, 503, Some(("retry-after", "1")));
+        }
         if let (Some(request), false) = (&request, inline) {
             // The stream may read what the handler, which cannot wait, has not.
             this.offer_content(py, request, route.get());
@@ -306,7 +312,7 @@ impl Protocol {
             state.deadlines.clear(TimerKind::Body);
             state.pace = None;
             if state.complete_end == u64::MAX {
-                state.complete_end = state.written + server.out.borrow(py).len() as u64;
+                state.complete_end = state.handed_over() + server.out.borrow(py).len() as u64;
             }
             let more = !state.pending.is_empty() && !state.core.is_closed();
             (

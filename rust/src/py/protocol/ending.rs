@@ -64,6 +64,10 @@ impl Protocol {
         let Some(transport) = self.transport(py) else {
             return Ok(());
         };
+        if self.closes_later(py) {
+            self.expect_consumption(py);
+            return Ok(());
+        }
         let transport = transport.bind(py);
         let stopping = self.server.get().is_stopping(py);
         let (linger, patience) = {
@@ -81,6 +85,7 @@ impl Protocol {
             // A response that is only watched is soon on its way; what a peer may still send takes longer.
             (linger, if unread && !stopping { LINGER } else { WATCH })
         };
+        self.farewell(py)?;
         // However the connection ends: it does not wait for ever for a client that does not read.
         self.expect_consumption(py);
         if linger
@@ -117,6 +122,7 @@ impl Protocol {
             state.closing = true;
             state.aborted = true;
             state.pending = Vec::new();
+            state.ingress = None;
             state.chunks.clear();
             state.responses.clear();
             let clean_up = state.deadlines.get(TimerKind::CleanUp);
@@ -232,7 +238,7 @@ impl Protocol {
             },
             // The name of a unix socket is a path, and empty for nearly every client.
             unix_socket: name.is_instance_of::<PyString>() || name.is_instance_of::<PyBytes>(),
-            secure: !tls.is_none(),
+            secure: !tls.is_none() || self.server.get().tls.is_some(),
         });
         self.state.borrow(py).caller = Some(caller.clone());
         Ok(caller)
@@ -271,6 +277,7 @@ impl Protocol {
             state.core.close();
             state.closing = true;
         }
+        self.farewell(py)?;
         match self.transport(py) {
             Some(transport) => transport
                 .call_method0(py, pyo3::intern!(py, "close"))

@@ -6,15 +6,18 @@
 
 mod driving;
 mod ending;
+mod ingress;
 mod outcome;
 mod receiving;
 mod sending;
 mod timing;
 
+use std::mem;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -25,10 +28,13 @@ use crate::py::errors::panicked;
 use crate::py::exchange::Exchange;
 use crate::py::request::Request;
 use crate::py::route::Route;
-use crate::py::server::{HALF_CLOSE, Server, Stage, settle};
+use crate::py::server::{Coming, HALF_CLOSE, Server, Stage, settle};
 use crate::py::socket;
 
+use ingress::Ingress;
+
 pub(crate) use driving::{exit_request, not_a_response};
+pub(crate) use ingress::Buffers;
 pub(crate) use outcome::Outcome;
 
 /// Content of at least this many bytes is written without being copied behind its head.
@@ -75,6 +81,12 @@ struct State {
     core: Connection,
     transport: Option<Py<PyAny>>,
     write: Option<Py<PyAny>>,
+    /// Held until the connection is open.
+    coming: Option<Coming>,
+    /// What stands between the transport and HTTP: PROXY protocol, TLS.
+    ingress: Option<Box<Ingress>>,
+    /// The certificate that the client has shown, in DER.
+    certificate: Option<Py<PyBytes>>,
     fd: Option<i32>,
     /// What is sent past the transport goes where its next write would.
     direct: bool,
@@ -109,7 +121,7 @@ struct State {
     /// `chunk_timeout` and `complete_timeout` of the latest stream, in milliseconds.
     stream_timeouts: (u64, u64),
     key: Option<u32>,
-    /// Who is at the other end, once somebody has asked. Outlives the connection.
+    /// Who is at the other end, once somebody has asked, or a proxy has told. Outlives the connection.
     caller: Option<Arc<Caller>>,
     /// The peer has sent its last byte.
     eof: bool,
@@ -173,13 +185,16 @@ fn timeout_name(kind: TimerKind) -> &'static str {
 }
 
 impl Protocol {
-    pub(crate) fn new(server: Py<Server>) -> Self {
+    pub(crate) fn new(server: Py<Server>, coming: Coming) -> Self {
         Self {
             server,
             state: GilCell::new(State {
                 core: Connection::new(),
                 transport: None,
                 write: None,
+                coming: Some(coming),
+                ingress: None,
+                certificate: None,
                 fd: None,
                 direct: false,
                 queued: false,
@@ -266,6 +281,64 @@ impl Protocol {
         this.abort(py);
         this.cancel(py, Cancelled::Aborted)
     }
+
+    /// The peer has sent its last byte: it has closed its half, or has said so by TLS. A response that is complete within
+    /// half a second still reaches it; then it counts as gone.
+    fn finished(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let lingering = {
+            let mut state = this.state.borrow(py);
+            let again = mem::replace(&mut state.eof, true);
+            let transport = state.transport.as_ref().filter(|_| state.closing);
+            if again && transport.is_none() {
+                return Ok(());
+            }
+            transport.map(|transport| transport.clone_ref(py))
+        };
+        if let Some(transport) = lingering {
+            // Both have said their last: there is nothing to linger for (RFC 9112 §9.6).
+            return transport
+                .call_method0(py, pyo3::intern!(py, "close"))
+                .map(drop);
+        }
+        let due = {
+            let state = this.state.borrow(py);
+            state.current.is_none() && !state.pending.is_empty()
+        };
+        if due {
+            // A request whose turn has come, and not its callback, is no cut one.
+            Self::pump(slf, b"", None)?;
+        }
+        let (cut, waiting) = {
+            let mut state = this.state.borrow(py);
+            let idle = state.current.is_none();
+            let partial = idle && !state.pending.is_empty() && !state.writing_paused;
+            let cut = if idle && !partial && !state.pending.is_empty() {
+                false // requests that wait for the client to read
+            } else {
+                match state.core.receiving() {
+                    Receiving::Done => false,
+                    _ => state.core.receive_eof(partial).is_err(),
+                }
+            };
+            let waiting = !cut && (!idle || !state.pending.is_empty());
+            if waiting {
+                let deadline = this.server.get().now() + HALF_CLOSE;
+                state.deadlines.set(TimerKind::HalfClose, deadline);
+            }
+            (cut, waiting)
+        };
+        if cut {
+            // A request was cut: its handler learns of it, and nobody waits for the answer.
+            this.disconnected(py)?;
+        }
+        if !waiting {
+            this.state.borrow(py).core.close();
+            this.close(py)?;
+        }
+        this.arm(py)
+    }
 }
 
 #[pymethods]
@@ -286,12 +359,18 @@ impl Protocol {
                 let mut state = this.state.borrow(py);
                 state.transport = Some(transport.clone().unbind());
                 state.write = Some(write);
+                state.coming = None;
                 state.key = Some(key);
                 if server.limits.head_timeout > 0 {
                     state
                         .deadlines
                         .set(TimerKind::Head, server.now() + server.limits.head_timeout);
                 }
+            }
+            if server.tls.is_some() || server.proxied.is_some() {
+                let ingress = Ingress::new(py, server, &*this.caller(py)?)
+                    .map_err(|error| PyRuntimeError::new_err(format!("tls: {error}")))?;
+                this.state.borrow(py).ingress = ingress;
             }
             if stage >= Stage::LastAnswers {
                 this.begin_shutdown(py);
@@ -304,69 +383,23 @@ impl Protocol {
     }
 
     fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
-        Self::guarded(slf, || Self::pump(slf, Some(data)))
+        Self::guarded(slf, || {
+            let has_ingress = slf.get().state.borrow(slf.py()).ingress.is_some();
+            if has_ingress {
+                Self::admit(slf, data)
+            } else {
+                Self::pump(slf, data.as_bytes(), Some(data))
+            }
+        })
     }
 
     /// Pipelined requests that waited for their turn.
     fn _proceed(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guarded(slf, || Self::pump(slf, None))
+        Self::guarded(slf, || Self::pump(slf, b"", None))
     }
 
-    /// The peer has closed its half. A response that is complete within half a second still reaches it; then it counts
-    /// as gone.
     fn eof_received(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let py = slf.py();
-        let this = slf.get();
-        Self::guarded(slf, || {
-            let lingering = {
-                let mut state = this.state.borrow(py);
-                state.eof = true;
-                let transport = state.transport.as_ref().filter(|_| state.closing);
-                transport.map(|transport| transport.clone_ref(py))
-            };
-            if let Some(transport) = lingering {
-                // Both have said their last: there is nothing to linger for (RFC 9112 §9.6).
-                return transport
-                    .call_method0(py, pyo3::intern!(py, "close"))
-                    .map(drop);
-            }
-            let due = {
-                let state = this.state.borrow(py);
-                state.current.is_none() && !state.pending.is_empty()
-            };
-            if due {
-                // A request whose turn has come, and not its callback, is no cut one.
-                Self::pump(slf, None)?;
-            }
-            let (cut, waiting) = {
-                let mut state = this.state.borrow(py);
-                let idle = state.current.is_none();
-                let partial = idle && !state.pending.is_empty() && !state.writing_paused;
-                let cut = if idle && !partial && !state.pending.is_empty() {
-                    false // requests that wait for the client to read
-                } else {
-                    match state.core.receiving() {
-                        Receiving::Done => false,
-                        _ => state.core.receive_eof(partial).is_err(),
-                    }
-                };
-                let waiting = !cut && (!idle || !state.pending.is_empty());
-                if waiting {
-                    let deadline = this.server.get().now() + HALF_CLOSE;
-                    state.deadlines.set(TimerKind::HalfClose, deadline);
-                }
-                (cut, waiting)
-            };
-            if cut {
-                // A request was cut: its handler learns of it, and nobody waits for the answer.
-                this.disconnected(py)?;
-            }
-            if !waiting {
-                this.state.borrow(py).core.close();
-                this.close(py)?;
-            }
-            this.arm(py)
-        })?;
+        Self::guarded(slf, || Self::finished(slf))?;
         // The transport is closed by us, when there is nothing left to send.
         Ok(true)
     }
@@ -384,6 +417,7 @@ impl Protocol {
                 state.closing = true;
                 state.fd = None;
                 state.direct = false;
+                state.ingress = None;
                 state.pending = Vec::new();
                 state.pace = None;
                 state.chunks.clear();
@@ -429,9 +463,13 @@ impl Protocol {
         Self::guarded(slf, || {
             let py = slf.py();
             let this = slf.get();
+            this.state.borrow(py).writing_paused = false;
+            this.send_backlog(py)?;
             let (drain, proceed) = {
                 let mut state = this.state.borrow(py);
-                state.writing_paused = false;
+                if state.writing_paused {
+                    return Ok(()); // the client has to read what was encrypted meanwhile
+                }
                 let proceed = state.current.is_none() && !state.pending.is_empty();
                 (state.drain.take(), proceed)
             };

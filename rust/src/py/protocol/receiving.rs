@@ -22,10 +22,15 @@ use crate::router::{Lookup, other_spelling};
 
 impl Protocol {
     /// Works through what has arrived, then writes what was answered.
-    pub(super) fn pump(slf: &Bound<'_, Self>, read: Option<&Bound<'_, PyBytes>>) -> PyResult<()> {
+    ///
+    /// `read` is the object that `data` is all of, where there is one.
+    pub(super) fn pump(
+        slf: &Bound<'_, Self>,
+        data: &[u8],
+        read: Option<&Bound<'_, PyBytes>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let data = read.map_or(&b""[..], |read| read.as_bytes());
         let pending;
         let mut input = {
             let mut state = this.state.borrow(py);
@@ -233,7 +238,7 @@ impl Protocol {
             Lookup::Options { allow } if this.server.get().intercept => {
                 vibora_error(py, "AutomaticOptions", (*allow,))
             }
-            Lookup::Options { allow } => return this.send_empty(py, 204, Some(allow)),
+            Lookup::Options { allow } => return this.send_empty(py, 204, Some(("allow", allow))),
             Lookup::MethodNotAllowed { allow } => {
                 let allowed: Vec<&str> = allow.split(", ").collect();
                 vibora_error(py, "MethodNotAllowed", (allowed,))
@@ -278,6 +283,12 @@ impl Protocol {
             return Self::fail(slf, &error, octets, Some(route));
         }
         let mut inline = matches!(plan.drive, Drive::Direct | Drive::Inline);
+        if !inline
+            && (plan.drive != Drive::Content || this.state.borrow(py).core.expects_content())
+            && server.is_overloaded(py)
+        {
+            return this.send_empty(py, 503, Some(("retry-after", "1")));
+        }
         let request = if plan.wants_request || !inline || server.on_sent.is_some() {
             Some(Self::request(slf, octets, Some(route))?)
         } else {

@@ -4,6 +4,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::ingress::SEALED_AT_ONCE;
 use super::{Cancelled, DEFAULT_TIMEOUT, LARGE, Protocol, State, UNSENT, WATCHED, exit_request};
 use crate::http::connection::{Connection, ContentFraming, Outgoing, SendError, Sending};
 use crate::http::deadlines::TimerKind;
@@ -132,14 +133,14 @@ impl Protocol {
         &self,
         py: Python<'_>,
         status: u16,
-        allow: Option<&str>,
+        field: Option<(&str, &str)>,
     ) -> PyResult<()> {
         let server = self.server.get();
         let mut fields = FieldMap::new();
-        if let Some(allow) = allow {
+        if let Some((name, value)) = field {
             fields
-                .append(b"allow", allow.as_bytes())
-                .map_err(|error| PyRuntimeError::new_err(format!("allow: {error}")))?;
+                .append(name.as_bytes(), value.as_bytes())
+                .map_err(|error| PyRuntimeError::new_err(format!("{name}: {error}")))?;
         }
         let date = server.date(py);
         if self.state.borrow(py).core.sending() != Sending::Head {
@@ -263,7 +264,7 @@ impl Protocol {
             .deadlines
             .get(TimerKind::Route)
             .unwrap_or(now + timeout);
-        let written = state.written;
+        let written = state.handed_over();
         if state.responses.covers(written) {
             return;
         }
@@ -281,6 +282,11 @@ impl Protocol {
             let Some(write) = state.write.as_ref().map(|write| write.clone_ref(py)) else {
                 return Ok(());
             };
+            if let Some(ingress) = &mut state.ingress {
+                ingress.defer(data.clone());
+                drop(state);
+                return self.send_backlog(py);
+            }
             state.written += data.as_bytes().len() as u64;
             state.queued = true;
             write
@@ -291,7 +297,13 @@ impl Protocol {
     /// From now on what can be sent at once is sent past the transport: no object is made for it, and no turn of the
     /// loop is waited for.
     fn go_past_the_transport(&self, py: Python<'_>) {
-        if self.state.borrow(py).direct || self.descriptor(py).is_none() {
+        {
+            let state = self.state.borrow(py);
+            if state.direct || state.ingress.is_some() {
+                return;
+            }
+        }
+        if self.descriptor(py).is_none() {
             return;
         }
         let plain = self
@@ -328,6 +340,9 @@ impl Protocol {
         if self.server.get().out.borrow(py).is_empty() {
             return Ok(0);
         }
+        if self.state.borrow(py).ingress.is_some() {
+            return self.flush_sealed(py);
+        }
         let descriptor = self.direct_descriptor(py);
         let (rest, length) = {
             let mut out = self.server.get().out.borrow(py);
@@ -357,6 +372,15 @@ impl Protocol {
         tail: &'static [u8],
     ) -> PyResult<()> {
         let octets = content.as_bytes();
+        if octets.len() <= SEALED_AT_ONCE && self.state.borrow(py).ingress.is_some() {
+            // It is copied by the encryption anyway, and this makes one record of its beginning and its end.
+            {
+                let mut out = self.server.get().out.borrow(py);
+                out.extend_from_slice(octets);
+                out.extend_from_slice(tail);
+            }
+            return self.flush(py).map(drop);
+        }
         let descriptor = self.direct_descriptor(py);
         let rest = {
             let mut out = self.server.get().out.borrow(py);
@@ -499,7 +523,7 @@ impl Protocol {
             return;
         }
         let mut state = self.state.borrow(py);
-        let written = state.written;
+        let written = state.handed_over();
         state
             .chunks
             .push(written, self.server.get().now() + chunk_timeout);

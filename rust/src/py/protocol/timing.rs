@@ -118,8 +118,11 @@ impl Protocol {
                 size.ok()?.extract::<u64>(py).ok()
             })
             .unwrap_or(0);
-        let written = self.state.borrow(py).written;
-        let open = buffered + fd.map_or(0, socket::unacknowledged);
+        let (written, unsealed) = {
+            let state = self.state.borrow(py);
+            (state.handed_over(), state.unsealed())
+        };
+        let open = unsealed + buffered + fd.map_or(0, socket::unacknowledged);
         (written.saturating_sub(open), open.min(written))
     }
 
