@@ -592,6 +592,30 @@ class TestPrograms:
                 session = encrypted(peer).session
         assert reused == 5, "a worker opens the tickets of the others"
 
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_take_the_files_from_the_command_line(self, program: Start, certificates: Path, workers: str) -> None:
+        cert, ca = str(certificates / "server.pem"), str(certificates / "ca.pem")
+        options = ["--cert", cert, "--ca", ca, "--client-auth", "optional", "--port", "0", "--workers", workers]
+        running = program("-m", "vibora", "run", "app.py", *options, code=PROGRAM.format(cert=cert, workers=1))
+        line = running.read_until("serving")
+        port = int(line.partition("https://")[2].split(" ")[0].rpartition(":")[2])
+        for shows in (None, "client"):
+            sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+            context = trusting(certificates, shows)
+            with Peer(context.wrap_socket(sock, server_hostname="localhost")) as peer:
+                assert peer.ask().text == "home"
+
+    def test_a_file_that_is_wrong_is_one_line(self, program: Start, certificates: Path) -> None:
+        code = PROGRAM.format(cert=str(certificates / "server.pem"), workers=1)
+        for options, message in (
+            (["--cert", "nowhere.pem"], "cannot read cert 'nowhere.pem': no such file"),
+            (["--key", "key.pem"], "key is about TLS, which needs a certificate"),
+        ):
+            status, text = program("-m", "vibora", "run", "app.py", *options, code=code).wait()
+            assert status == 78
+            assert message in text
+            assert "Traceback" not in text
+
 
 PROGRAM = """
 from vibora import TextResponse, Vibora

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from vibora.exceptions import ConfigurationError
 from vibora.ingress import Ingress
 from vibora.sockets import HOST, PORT, SOCKET_MODE, is_port, parse_address
+from vibora.tls import TLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,20 @@ def a_level(text: str) -> str:
     raise ValueError(f"expected one of {', '.join(LEVELS)}, got {text!r}")
 
 
+def a_demand(text: str) -> str:
+    """Return whether clients show certificates."""
+    if text in {"none", "optional", "required"}:
+        return text
+    raise ValueError(f"expected none, optional or required, got {text!r}")
+
+
+def a_tls_version(text: str) -> str:
+    """Return a version of TLS."""
+    if text in {"1.2", "1.3"}:
+        return text
+    raise ValueError(f"expected 1.2 or 1.3, got {text!r}")
+
+
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 
@@ -202,6 +217,19 @@ OPTIONS: Final = (
         many=True,
     ),
     Option("socket_mode", a_mode, f"permissions of unix sockets (default: {SOCKET_MODE:o})", "MODE"),
+    Option("cert", str, "serve over TLS with this certificate, and those that vouch for it, in PEM", "FILE"),
+    Option("key", str, "its private key (default: in the file of the certificate)", "FILE"),
+    Option("ca", str, "clients have to show a certificate that one of these has issued", "FILE"),
+    Option("client_auth", a_demand, "none, optional or required (default with --ca)", "DEMAND"),
+    Option("tls_minimum", a_tls_version, "the oldest version of TLS: 1.2 (default) or 1.3", "VERSION"),
+    Option(
+        "proxy_protocol",
+        str,
+        "connections from this network (10.0.0.0/8, an address, unix) begin with a header of the PROXY protocol; may be"
+        "repeated",
+        "NETWORK",
+        many=True,
+    ),
     Option("debug", a_truth, "show tracebacks to clients"),
     Option("uvloop", a_truth, "use uvloop, where it is installed (default), or asyncio's own event loop"),
     Option("log_level", a_level, f"what is logged: {', '.join(LEVELS)} (default: info)", "LEVEL"),
@@ -221,13 +249,28 @@ OPTIONS: Final = (
     Option("shutdown_delay", an_amount, "how long to go on, not ready any more, on stopping", "SECONDS", "limits"),
     Option("keep_alive_timeout", an_amount, "how long a connection may be idle", "SECONDS", "limits"),
     Option("head_timeout", an_amount, "how long a client may take to send a request's headers", "SECONDS", "limits"),
+    Option("max_connections", a_count, "connections that a worker has open; more wait", "N", "limits"),
+    Option("max_concurrent_requests", a_count, "handlers that a worker runs at a time; 503 beyond", "N", "limits"),
     Option("backlog", a_count, "connections that the kernel keeps waiting to be accepted", "N", "limits"),
 )
 
 #: The options that are fields of `ServerLimits`.
 LIMITS: Final = frozenset(
-    {"worker_timeout", "graceful_timeout", "shutdown_delay", "keep_alive_timeout", "head_timeout", "backlog"}
+    {
+        "worker_timeout",
+        "graceful_timeout",
+        "shutdown_delay",
+        "keep_alive_timeout",
+        "head_timeout",
+        "max_connections",
+        "max_concurrent_requests",
+        "backlog",
+    }
 )
+
+#: The options that say what stands between the network and HTTP.
+_TLS: Final = ("cert", "key", "ca", "client_auth", "tls_minimum")
+_INGRESS: Final = frozenset({*_TLS, "proxy_protocol"})
 
 _ADDRESS: Final = frozenset({"host", "port", "bind"})
 
@@ -255,10 +298,22 @@ def gather(options: Mapping[str, Any], config: str | None = None) -> dict[str, A
 
 
 def settings_of(values: Mapping[str, Any], **others: Any) -> Settings:
-    """Return settings from values by name, with the limits among them in their place."""
+    """Return settings from values by name, with the limits and the certificates among them in their place.
+
+    Raises:
+        ConfigurationError: If they make no sense.
+    """
     limits = {name: value for name, value in values.items() if name in LIMITS}
-    rest = {name: value for name, value in values.items() if name not in LIMITS}
-    return Settings(**(rest | others), limits=limits)
+    rest = {name: value for name, value in values.items() if name not in LIMITS | _INGRESS}
+    return Settings(**(rest | others), limits=limits, ingress=_ingress_of(values))
+
+
+def _ingress_of(values: Mapping[str, Any]) -> Ingress:
+    cert, key, ca, client_auth, minimum = (values.get(name) for name in _TLS)
+    if cert is None and (given := [name for name in _TLS if values.get(name)]):
+        raise ConfigurationError(f"{given[0].replace('_', '-')} is about TLS, which needs a certificate: give cert too")
+    tls = TLS(cert, key, ca=ca, client_auth=client_auth, minimum_version=minimum or "1.2") if cert else None
+    return Ingress(tls=tls, proxy_protocol=list(values.get("proxy_protocol") or ()))
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -150,7 +150,7 @@ impl Protocol {
         }
         let buffered = self.server.get().out.borrow(py).len() as u64;
         let mut state = self.state.borrow(py);
-        let begin = state.written + buffered;
+        let begin = state.handed_over() + buffered;
         if let Some(watched) = &mut state.watched {
             watched.first = Some(Instant::now());
             watched.status = Some(status);
@@ -168,7 +168,7 @@ impl Protocol {
     fn watch_over(&self, py: Python<'_>, reason: Reason) {
         let buffered = self.server.get().out.borrow(py).len() as u64;
         let mut state = self.state.borrow(py);
-        let end = state.written + buffered;
+        let end = state.handed_over() + buffered;
         if let Some(mut watched) = state.watched.take() {
             watched.end = end;
             watched.reason = reason;
