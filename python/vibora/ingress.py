@@ -37,8 +37,9 @@ def check(ingress: Ingress) -> None:
         raise ConfigurationError("proxy_protocol comes before TLS: use vibora.tls.TLS in place of an ssl.SSLContext")
     for entry in proxy_protocol or ():
         try:
+            # A zone (`fe80::1%eth0`) is no part of a network.
             if entry != "unix":
-                ipaddress.ip_network(entry, strict=False)
+                ipaddress.ip_network(entry.replace("%", "no zone "), strict=False)
         except ValueError:
             raise ConfigurationError(
                 f'proxy_protocol takes networks such as "10.0.0.0/8", addresses, and "unix", got {entry!r}'

@@ -123,11 +123,11 @@ class Server:
         try:
             check(ingress)
             await runtime.start()
+            server = cls(app, runtime, sockets, clock=clock, on_failure=on_failure, **ingress)
         except BaseException:
             for sock in sockets:
                 sock.close()
             raise
-        server = cls(app, runtime, sockets, clock=clock, on_failure=on_failure, **ingress)
         try:
             await server._listen()
             await runtime.started()
