@@ -72,8 +72,8 @@ test: cargo-test pytest  ## set up, build and run every test
 cargo-test: | tools  ## the Rust tests; they need no Python
 	cargo test --quiet
 
-pytest: $(BUILT) $(VENV)/.group-test  ## the Python tests (ARGS='-k name' for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+pytest: $(BUILT) $(VENV)/.group-test  ## the Python tests, four files at a time (ARGS='-k name' for some of them)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=4 --dist=loadfile)
 
 build:  ## a release build in .venv: .venv/bin/vibora then runs from any folder
 	@$(MAKE) --no-print-directory $(VENV)/.built-release PROFILE=release
