@@ -4,6 +4,8 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 5000
+# The app that `make run` serves.
+APP ?= examples/responses.py
 # Arguments passed on: `make pytest ARGS='-k pipelining'`, `make bench ARGS='--servers all'`.
 ARGS ?=
 # The cargo profile of the extension module: `release`, or `quick` while developing (see Cargo.toml).
@@ -62,10 +64,10 @@ $(BUILT): $(RUST_SOURCES) $(or $(wildcard python/vibora/_core*.so),tools) $(VENV
 
 # --- every day -------------------------------------------------------------------------------------------------------
 
-run: $(BUILT)  ## set up, build and serve examples/responses.py (HOST=, PORT=)
+run: $(BUILT) $(if $(filter examples/todo/%,$(APP)),$(VENV)/.group-examples)  ## set up, build and serve examples/responses.py (APP=, HOST=, PORT=)
 	@echo "Try, in another shell:"
-	@sed -n "s/^@app\.[a-z]*(['\"]\([^'\"<]*\)['\"].*/  curl -iN http:\/\/$(HOST):$(PORT)\1/p" examples/responses.py
-	@exec $(BIN)/vibora run examples/responses.py:app --host $(HOST) --port $(PORT) $(ARGS)
+	@sed -n "s/^@app\.[a-z]*(['\"]\([^'\"<]*\)['\"].*/  curl -iN http:\/\/$(HOST):$(PORT)\1/p" $(APP)
+	@exec $(BIN)/vibora run $(APP) --host $(HOST) --port $(PORT) $(ARGS)
 
 test: cargo-test pytest  ## set up, build and run every test
 

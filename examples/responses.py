@@ -7,6 +7,7 @@ curl http://127.0.0.1:5000/hello/world
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from vibora import JsonResponse, Response, StreamingResponse, TextResponse, Vibora
 
@@ -14,13 +15,13 @@ app = Vibora()
 
 
 @app.get("/")
-async def home():
+async def home() -> Response:
     return JsonResponse({"hello": "world"})
 
 
 @app.get("/stream")
-async def stream():
-    async def numbers():
+async def stream() -> Response:
+    async def numbers() -> AsyncIterator[bytes]:
         for number in range(5):
             yield str(number).encode()
             await asyncio.sleep(1)
@@ -29,12 +30,12 @@ async def stream():
 
 
 @app.get("/raw")
-async def raw():
+async def raw() -> Response:
     return Response(b"Hello World", headers={"content-type": "html"})
 
 
 @app.get("/hello/<name>")
-async def hello(name: str):
+async def hello(name: str) -> Response:
     return TextResponse(f"Hello, {name}!\n")
 
 

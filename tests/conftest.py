@@ -30,6 +30,7 @@ _REAL_TIME = frozenset(
     {
         "test_backpressure.py",
         "test_disconnects.py",
+        "test_examples.py",
         "test_examples_upload.py",
         "test_forms.py",
         "test_http_connections.py",

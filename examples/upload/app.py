@@ -50,7 +50,8 @@ async def home() -> Response:
 @app.post("/uploads/<number>", limits=LARGE)
 async def receive(request: Request, number: UUID) -> Response:
     upload = running[number] = Upload(request.content_length)
-    note, saved = "", []
+    note = ""
+    saved: list[dict[str, str | int]] = []
     try:
         async for part in request.multipart():
             if part.filename:
