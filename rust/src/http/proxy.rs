@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2 (HAProxy's `proxy-protocol.txt`): how a load balancer that passes bytes on says
-//! whose bytes they are, once, in front of everything else on the connection.
+//! The PROXY protocol, versions 1 and 2 (`HAProxy`'s `proxy-protocol.txt`): how a load balancer that passes bytes on
+//! says whose bytes they are, once, in front of everything else on the connection.
 //!
 //! A pure function of the octets that have arrived. Whether the peer may be believed is the caller's business: a header
 //! from anybody else is not one. Left out: what the TLVs of version 2 say (they are skipped), and datagrams.

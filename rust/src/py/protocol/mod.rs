@@ -354,7 +354,7 @@ impl Protocol {
                 transport.call_method1(pyo3::intern!(py, "set_write_buffer_limits"), (high,))?;
             }
             let key = server.open(py, slf.clone().unbind());
-            let stage = server.stage(py);
+            let reached = server.stage(py);
             {
                 let mut state = this.state.borrow(py);
                 state.transport = Some(transport.clone().unbind());
@@ -372,10 +372,10 @@ impl Protocol {
                     .map_err(|error| PyRuntimeError::new_err(format!("tls: {error}")))?;
                 this.state.borrow(py).ingress = ingress;
             }
-            if stage >= Stage::LastAnswers {
+            if reached >= Stage::LastAnswers {
                 this.begin_shutdown(py);
             }
-            if stage >= Stage::Closing {
+            if reached >= Stage::Closing {
                 return this.close_if_idle(py);
             }
             this.arm(py)

@@ -187,9 +187,8 @@ impl Protocol {
                 _ if state.cut => Reason::TimedOut,
                 Some(Cancelled::TimedOut) => Reason::TimedOut,
                 Some(Cancelled::Disconnected) => Reason::Disconnected,
-                Some(Cancelled::Aborted | Cancelled::Shutdown) => Reason::Aborted,
                 None if state.transport.is_none() => Reason::Disconnected,
-                None => Reason::Aborted,
+                Some(Cancelled::Aborted | Cancelled::Shutdown) | None => Reason::Aborted,
             }
         };
         self.watch_over(py, reason);
