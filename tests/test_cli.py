@@ -379,6 +379,12 @@ async def home():
         message = "error: VIBORA_WORKERS: expected a whole number of at least 1, got 'many'\n"
         assert here("run", "app") == (78, message)
 
+    def test_a_variable_that_is_misspelt(self, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VIBORA_WORKER", "4")
+        monkeypatch.setenv("VIBORA_SHOP_COLOUR", "red")  # the app's own business
+        _, text = here("run", "nowhere")
+        assert text.startswith("warning: VIBORA_WORKER is no setting; did you mean VIBORA_WORKERS?\nerror: ")
+
     def test_a_file_that_is_not_there(self, here: Here) -> None:
         assert here("run", "app", "--config", "nowhere.toml") == (78, "error: there is no file 'nowhere.toml'\n")
 

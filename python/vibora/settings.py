@@ -8,6 +8,7 @@ all of them before what the app says. `app.run()` takes arguments, and reads non
 import difflib
 import os
 import ssl
+import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -330,6 +331,11 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             )
         except ValueError as error:
             raise ConfigurationError(f"{option.variable}: {error}") from None
+    known = ["VIBORA_TARGET", "VIBORA_CONFIG", *(option.variable for option in OPTIONS)]
+    for name in environment.keys() - set(known):
+        # Others are the app's own.
+        if name.startswith("VIBORA_") and (close := difflib.get_close_matches(name, known, 1, cutoff=0.9)):
+            print(f"warning: {name} is no setting; did you mean {close[0]}?", file=sys.stderr)  # noqa: T201  no log yet
     return found
 
 
