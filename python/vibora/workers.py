@@ -201,19 +201,22 @@ class _Parent:
             case "adopt":
                 lane, count = arguments
                 taken, self._descriptors = self._descriptors[: int(count)], self._descriptors[int(count) :]
-                task = self._loop.create_task(self._adopt(lane, [socket.socket(fileno=number) for number in taken]))
+                self._adopted[lane] = [socket.socket(fileno=number) for number in taken]
+                task = self._loop.create_task(self._adopt(lane, self._adopted[lane]))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             case "release":
                 for sock in self._adopted.pop(arguments[0], []):
-                    self._server.unlisten(sock)
+                    self._server.unlisten(sock)  # if it listens already
             case _:
                 logger.error("the parent says %r, which this worker does not understand", command)
 
     async def _adopt(self, lane: str, sockets: list[socket.socket]) -> None:
-        self._adopted[lane] = sockets
         for sock in sockets:
             await self._server.listen(sock)
+        if self._adopted.get(lane) is not sockets:  # it has been released meanwhile
+            for sock in sockets:
+                self._server.unlisten(sock)
 
 
 # --- a worker that begins afresh --------------------------------------------------------------------------------------
