@@ -2,7 +2,9 @@
 
 import os
 import pty
+import shutil
 import signal
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from conftest import PATIENCE
 from programs import APP, answering, in_proc, wait_for_end, wait_until
 
 if TYPE_CHECKING:
@@ -205,3 +208,29 @@ class TestHangUp:
         (after,) = answering(run, port, 1)
         assert after % 10_000_000 == 0
         assert after // 10_000_000 in run.children()
+
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_certificates_that_were_renewed_are_read(
+        self, program: "Start", tmp_path: Path, certificates: Path, workers: str
+    ) -> None:
+        cert = tmp_path / "cert.pem"
+        shutil.copy(certificates / "server.pem", cert)
+        run = program(
+            *("-m", "vibora", "run", "app", "--port", "0", "--cert", str(cert), "--workers", workers), code=APP
+        )
+        port = int(run.read_until("serving").partition("https://127.0.0.1:")[2].split(" ")[0])
+
+        def shown() -> str:
+            return ssl.get_server_certificate(("127.0.0.1", port), timeout=PATIENCE)
+
+        before = shown()
+        shutil.copy(certificates / "expired.pem", cert)
+        run.send_signal(signal.SIGHUP)
+        run.read_until("read again" if workers == "1" else "replaced all workers")
+        # A worker that is replaced may still have accepted the first.
+        wait_until(lambda: shown() != before, "the old certificate is still shown")
+        if workers == "1":
+            cert.write_text("nonsense")
+            run.send_signal(signal.SIGHUP)
+            run.read_until("the certificates stay what they were")
+            assert shown() != before

@@ -76,6 +76,20 @@ class TestAddresses:
             assert run.wait()[0] == 0
             assert not path.exists()
 
+    def test_in_a_loop_that_runs(self, run: "Run", tmp_path: Path) -> None:
+        path = tmp_path / "app.sock"
+
+        async def main() -> None:
+            async with await Vibora().start(bind=[f"unix:{path}", "127.0.0.1:0"], socket_mode=0o600) as server:
+                assert stat.S_IMODE(path.stat().st_mode) == 0o600
+                assert len(server.sockets) == 2
+                _, writer = await asyncio.open_unix_connection(path)
+                writer.close()
+                await writer.wait_closed()
+            assert not path.exists()
+
+        run(main())
+
     def test_a_port_and_a_bind_contradict_each_other(self) -> None:
         with pytest.raises(ConfigurationError, match="bind= says where to listen"):
             Vibora().run(port=1, bind="127.0.0.1:2")

@@ -383,6 +383,8 @@ class Vibora(Blueprint):
         host: str = "127.0.0.1",
         port: int = 5000,
         *,
+        bind: "str | Sequence[str] | None" = None,
+        socket_mode: int = 0o660,
         debug: bool = False,
         sock: "socket.socket | None" = None,
         **ingress: "Unpack[Ingress]",
@@ -394,15 +396,19 @@ class Vibora(Blueprint):
         Args:
             host: A host name or an address, IPv4 or IPv6.
             port: A port; 0 lets the system choose, and `start` tells which.
+            bind: One or more addresses to listen on, in place of `host` and `port`, as for `run`.
+            socket_mode: The permissions of unix sockets.
             debug: Show tracebacks to clients.
             sock: A bound socket to listen on, in place of `host` and `port`.
             **ingress: `tls` and `proxy_protocol`, as for `run`.
 
         Raises:
             CannotListen: If the address is taken, forbidden or not there.
-            ConfigurationError: If `tls` or `proxy_protocol` makes no sense.
+            ConfigurationError: If an argument makes no sense.
         """
-        async with await self.start(host, port, debug=debug, sock=sock, **ingress) as server:
+        async with await self.start(
+            host, port, bind=bind, socket_mode=socket_mode, debug=debug, sock=sock, **ingress
+        ) as server:
             await server.wait_stopped()
 
     async def start(
@@ -410,6 +416,8 @@ class Vibora(Blueprint):
         host: str = "127.0.0.1",
         port: int = 5000,
         *,
+        bind: "str | Sequence[str] | None" = None,
+        socket_mode: int = 0o660,
         debug: bool = False,
         sock: "socket.socket | Sequence[socket.socket] | None" = None,
         **ingress: "Unpack[Ingress]",
@@ -424,21 +432,30 @@ class Vibora(Blueprint):
         Args:
             host: A host name or an address, IPv4 or IPv6.
             port: A port; 0 lets the system choose, and `Server.port` tells which.
+            bind: One or more addresses to listen on, in place of `host` and `port`, as for `run`.
+            socket_mode: The permissions of unix sockets.
             debug: Show tracebacks to clients.
             sock: A bound socket to listen on, or several, in place of `host` and `port`.
             **ingress: `tls` and `proxy_protocol`, as for `run`.
 
         Raises:
             CannotListen: If the address is taken, forbidden or not there.
-            ConfigurationError: If `tls` or `proxy_protocol` makes no sense.
+            ConfigurationError: If an argument makes no sense.
         """
-        from vibora.sockets import bind  # noqa: PLC0415  as in `run`
+        from vibora.sockets import Listeners  # noqa: PLC0415  as in `run`
 
-        if sock is None:
-            sockets: Sequence[socket.socket] = bind(host, port)
-        else:
+        if sock is not None:
             sockets = sock if isinstance(sock, Sequence) else [sock]
-        return await self.start_server(sockets, debug=debug, **ingress)
+            return await self.start_server(sockets, debug=debug, **ingress)
+        addresses = [bind] if isinstance(bind, str) else bind
+        listeners = Listeners.open(addresses or [(host, port)], socket_mode=socket_mode)
+        try:
+            server = await self.start_server(listeners.sockets, debug=debug, **ingress)
+        except BaseException:
+            listeners.close()
+            raise
+        server.call_when_stopped(listeners.close)
+        return server
 
     async def start_server(
         self,

@@ -19,6 +19,7 @@ from vibora.exceptions import CannotListen, ConfigurationError
 from vibora.notify import Notifier
 from vibora.settings import Settings
 from vibora.sockets import HOST, PORT, Listeners, address_of, take_activated, url_of
+from vibora.tls import TLS
 
 if TYPE_CHECKING:
     from vibora.app import Vibora
@@ -116,7 +117,7 @@ def _serve(app: "Vibora", settings: Settings, listeners: Listeners, notifier: No
         def on_signal(number: int) -> None:
             nonlocal received
             if number == _HANG_UP and (not has_terminal or terminal_is_there()):
-                logger.warning("SIGHUP loads the code anew where a parent looks after workers: see --supervise")
+                _reload(settings)
                 return
             received += 1
             if received == 1:
@@ -136,6 +137,18 @@ def _serve(app: "Vibora", settings: Settings, listeners: Listeners, notifier: No
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(main())
     return 0
+
+
+def _reload(settings: Settings) -> None:
+    """Do what SIGHUP can do without a parent."""
+    tls = settings.ingress.get("tls")
+    if not isinstance(tls, TLS):
+        logger.warning("SIGHUP loads the code anew where a parent looks after workers: see --supervise")
+        return
+    try:
+        tls.reload()
+    except ConfigurationError as error:
+        logger.error("SIGHUP: the certificates stay what they were: %s", error)  # noqa: TRY400  it says what to do
 
 
 async def _beat(notifier: Notifier) -> NoReturn:

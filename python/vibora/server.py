@@ -71,6 +71,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[socket.socket, Listener] = {}
         self._is_retired = False
+        self._clean_ups: list[Callable[[], object]] = []
         self._hurried: asyncio.Future[None] = self._loop.create_future()
         self._stopping: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
@@ -226,6 +227,10 @@ class Server:
         """
         self._core.call_at(requests, callback)
 
+    def call_when_stopped(self, callback: Callable[[], object]) -> None:
+        """Have a callback called when nothing is left of it."""
+        self._clean_ups.append(callback)
+
     def retire(self) -> None:
         """Stop gracefully, and at once: others go on listening on the same sockets. For the server's own loop."""
         self._is_retired = self._stopping is None
@@ -316,6 +321,8 @@ class Server:
                 hurried = self._hurried.done()
                 await self._runtime.stop(0 if hurried else self._limits.graceful_timeout or 0)
             finally:
+                for callback in self._clean_ups:
+                    callback()
                 self._stopped.set()
 
     async def _call_hooks(self) -> None:

@@ -226,8 +226,8 @@ OPTIONS: Final = (
     Option(
         "proxy_protocol",
         str,
-        "connections from this network (10.0.0.0/8, an address, unix) begin with a header of the PROXY protocol; may be"
-        "repeated",
+        "connections from this network (10.0.0.0/8, an address, unix) begin with a header of the PROXY protocol; may "
+        "be repeated",
         "NETWORK",
         many=True,
     ),
