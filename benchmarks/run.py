@@ -1,7 +1,8 @@
 """Compare Vibora with other servers: `make bench`, or `python benchmarks/run.py --help`.
 
 `--profile short`, the default, measures the best known servers in a few minutes; `--profile full` measures all servers
-in all workloads, and what they cost while idle, in about twenty. Other options take the place of a profile's.
+in all workloads, and what they cost while idle, in less than twenty (with `--rounds 3` in twenty-five). Other options
+take the place of a profile's.
 
 Every server gets one worker on one core and `wrk` gets another. A round measures each workload on each server in turn,
 and there are several rounds, so that a machine that becomes slower becomes slower for all. Before anything is measured
@@ -45,7 +46,7 @@ PROFILES: dict[str, dict[str, object]] = {
         "rounds": 3,
         "footprint": False,
     },
-    "full": {"servers": list(SERVERS), "workloads": list(WORKLOADS), "seconds": 1, "rounds": 3, "footprint": True},
+    "full": {"servers": list(SERVERS), "workloads": list(WORKLOADS), "seconds": 1, "rounds": 2, "footprint": True},
 }
 DESCRIPTORS = 20_000
 """What servers and load generator may open, where the system lets them: 4,000 connections need more than is usual."""
@@ -85,7 +86,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--workloads", type=names(list(WORKLOADS)), help=f"comma-separated, or all; there are {', '.join(WORKLOADS)}"
     )
     parser.add_argument("--seconds", type=positive, help="length of a measurement; default 1")
-    parser.add_argument("--rounds", type=positive, help="measurements of each pair; default 3")
+    parser.add_argument("--rounds", type=positive, help="measurements of each pair; default 3, in the full profile 2")
     parser.add_argument("--connections", type=positive, default=64, help="where a workload does not say; default 64")
     parser.add_argument("--footprint", action=argparse.BooleanOptionalAction, help="measure idle servers as well")
     parser.add_argument("--server-core", type=int, default=0, help="default 0")

@@ -297,12 +297,12 @@ class Runtime:
         if (
             simple
             and cache is None
-            and call.drive in ("direct", "inline")
+            and call.drive in ("direct", "content", "inline")
             and not any(kind == "component" for kind, _, _ in call.arguments)
             and not any(source.needs_await for source in sources)
             and not any(is_coroutine_function(function) and _may_suspend(function) for function in functions)
         ):
-            drive = "direct"
+            drive = "content" if call.drive == "content" else "direct"
         return Call(exchange, drive, outer)
 
     async def _respond(

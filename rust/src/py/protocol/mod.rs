@@ -90,6 +90,8 @@ struct State {
     fd: Option<i32>,
     /// What is sent past the transport goes where its next write would.
     direct: bool,
+    /// It was looked whether it does.
+    settled: bool,
     /// The transport was handed bytes, which it may still hold.
     queued: bool,
     /// What has arrived and could not be parsed yet: a partial head, or pipelined requests.
@@ -197,6 +199,7 @@ impl Protocol {
                 certificate: None,
                 fd: None,
                 direct: false,
+                settled: false,
                 queued: false,
                 pending: Vec::new(),
                 current: None,

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 
 use super::ingress::SEALED_AT_ONCE;
 use super::{Cancelled, DEFAULT_TIMEOUT, LARGE, Protocol, State, UNSENT, WATCHED, exit_request};
@@ -277,17 +277,28 @@ impl Protocol {
 
     /// Hands bytes to the transport.
     pub(super) fn write(&self, py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
-        let write = {
+        {
             let mut state = self.state.borrow(py);
-            let Some(write) = state.write.as_ref().map(|write| write.clone_ref(py)) else {
+            if state.write.is_none() {
                 return Ok(());
-            };
+            }
             if let Some(ingress) = &mut state.ingress {
                 ingress.defer(data.clone());
                 drop(state);
                 return self.send_backlog(py);
             }
-            state.written += data.as_bytes().len() as u64;
+        }
+        self.write_buffer(py, data, data.as_bytes().len())
+    }
+
+    /// Hands an object with so many bytes to the transport.
+    fn write_buffer(&self, py: Python<'_>, data: &Bound<'_, PyAny>, length: usize) -> PyResult<()> {
+        let write = {
+            let mut state = self.state.borrow(py);
+            let Some(write) = state.write.as_ref().map(|write| write.clone_ref(py)) else {
+                return Ok(());
+            };
+            state.written += length as u64;
             state.queued = true;
             write
         };
@@ -310,6 +321,14 @@ impl Protocol {
             .transport(py)
             .is_some_and(|transport| socket::is_plain(transport.bind(py)));
         self.state.borrow(py).direct = plain;
+    }
+
+    /// Whether this is the connection's second write: one that lives longer is worth a look at its socket.
+    fn is_kept_alive(&self, py: Python<'_>) -> bool {
+        let mut state = self.state.borrow(py);
+        let again = state.written > 0 && !state.settled;
+        state.settled |= again;
+        again
     }
 
     /// The descriptor, if what is sent to it now keeps its place: the transport holds nothing back.
@@ -342,6 +361,9 @@ impl Protocol {
         }
         if self.state.borrow(py).ingress.is_some() {
             return self.flush_sealed(py);
+        }
+        if self.is_kept_alive(py) {
+            self.go_past_the_transport(py);
         }
         let descriptor = self.direct_descriptor(py);
         let (rest, length) = {
@@ -382,33 +404,31 @@ impl Protocol {
             return self.flush(py).map(drop);
         }
         let descriptor = self.direct_descriptor(py);
-        let rest = {
+        let (head, begun) = {
             let mut out = self.server.get().out.borrow(py);
-            let mut sent = descriptor.map_or(0, |fd| socket::send(fd, [&out, octets, tail]));
+            let sent = descriptor.map_or(0, |fd| socket::send(fd, [&out, octets, tail]));
             self.state.borrow(py).written += sent as u64;
-            let mut rest = Vec::new();
-            if sent < out.len() + octets.len() + tail.len() {
-                for (at, piece) in [&out[..], octets].into_iter().enumerate() {
-                    let begun = sent.min(piece.len());
-                    sent -= begun;
-                    if at == 1 && begun == 0 {
-                        rest.push(content.clone());
-                    } else if let Some(piece) = piece.get(begun..).filter(|left| !left.is_empty()) {
-                        rest.push(PyBytes::new(py, piece));
-                    }
-                }
-            } else {
-                sent = tail.len();
-            }
+            let head = out.get(sent..).filter(|left| !left.is_empty());
+            let head = head.map(|left| PyBytes::new(py, left));
+            let begun = sent.saturating_sub(out.len());
             out.clear();
-            // The tail goes with what is encoded next, or when the exchange rests.
-            out.extend_from_slice(tail.get(sent..).unwrap_or_default());
-            rest
+            // What is left of the tail goes with what is encoded next, or when the exchange rests.
+            let ended = begun.saturating_sub(octets.len());
+            out.extend_from_slice(tail.get(ended..).unwrap_or_default());
+            (head, begun.min(octets.len()))
         };
-        for piece in rest {
-            self.write(py, &piece)?;
+        if let Some(head) = head {
+            self.write(py, &head)?;
         }
-        Ok(())
+        match octets.len() - begun {
+            0 => Ok(()),
+            _ if begun == 0 => self.write(py, content),
+            left => {
+                let view = PyMemoryView::from(content)?;
+                let rest = view.get_item(PySlice::new(py, begun as isize, isize::MAX, 1))?;
+                self.write_buffer(py, &rest, left)
+            }
+        }
     }
 
     /// Encodes a chunk of a stream, unless the exchange must end.
