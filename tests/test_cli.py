@@ -385,6 +385,11 @@ async def home():
         _, text = here("run", "nowhere")
         assert text.startswith("warning: VIBORA_WORKER is no setting; did you mean VIBORA_WORKERS?\nerror: ")
 
+    def test_workers_without_a_parent(self, here: Here) -> None:
+        code, text = here("run", "app", "--workers", "2", "--no-supervise")
+        assert code == 78
+        assert text.endswith("need a parent: supervise them\n")
+
     def test_a_file_that_is_not_there(self, here: Here) -> None:
         assert here("run", "app", "--config", "nowhere.toml") == (78, "error: there is no file 'nowhere.toml'\n")
 

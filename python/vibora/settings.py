@@ -11,7 +11,7 @@ import ssl
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -73,6 +73,10 @@ class Settings:
             )
         if self.is_supervised and isinstance(self.ingress.get("tls"), ssl.SSLContext):
             raise ConfigurationError("an ssl.SSLContext cannot be handed to workers: use vibora.tls.TLS in its place")
+        if self.supervise is False and replace(self, supervise=None).is_supervised:
+            raise ConfigurationError(
+                "several workers, max_requests, max_rss and reloading need a parent: supervise them"
+            )
         if self.reload and self.workers > 1:
             raise ConfigurationError(f"reloading is for one worker, got {self.workers!r}")
 
