@@ -74,9 +74,7 @@ class Settings:
         if self.is_supervised and isinstance(self.ingress.get("tls"), ssl.SSLContext):
             raise ConfigurationError("an ssl.SSLContext cannot be handed to workers: use vibora.tls.TLS in its place")
         if self.supervise is False and replace(self, supervise=None).is_supervised:
-            raise ConfigurationError(
-                "several workers, max_requests, max_rss and reloading need a parent: supervise them"
-            )
+            raise ConfigurationError("workers=, max_requests=, max_rss= and reload= need a parent: supervise them")
         if self.reload and self.workers > 1:
             raise ConfigurationError(f"reloading is for one worker, got {self.workers!r}")
 
