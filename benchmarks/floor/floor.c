@@ -34,6 +34,7 @@ static struct connection {
 static int sending_events[MAX_FD], sending;
 
 static const char PLAIN[] = "HTTP/1.1 200 OK\r\ncontent-length: 13\r\n" COMMON "\r\nHello, World!";
+static const char LAST[] = "HTTP/1.1 200 OK\r\ncontent-length: 13\r\nconnection: close\r\n" COMMON "\r\nHello, World!";
 static const char JSON[] = "HTTP/1.1 200 OK\r\ncontent-length: 27\r\ncontent-type: application/json\r\n"
                            "date: Sun, 22 Nov 2026 05:06:07 GMT\r\n\r\n{\"message\":\"Hello, World!\"}";
 static const char USER[] = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n" COMMON "\r\n123";
@@ -80,6 +81,7 @@ static size_t serve(struct connection *c, int fd, char *data, size_t size) {
         *end = 0;
         choose(data, &answer, &answer_size);
         c->last |= strcasestr(data, "\nconnection: close") != NULL;
+        if (c->last && answer == PLAIN) answer = LAST, answer_size = sizeof LAST - 1;
         if (answer == events_head) {
             c->events_left = EVENTS;
             if (!c->listed) c->listed = 1, sending_events[sending++] = fd;
