@@ -1297,7 +1297,7 @@ mod tests {
 
     #[test]
     fn what_a_route_has_for_its_own_comes_before_another_spelling() {
-        let routes = [
+        let cases = [
             ("/a", "GET", Strategy::Clone),
             ("/a/", "POST", Strategy::Redirect),
             ("/a/", "GET", Strategy::Redirect),
@@ -1307,7 +1307,7 @@ mod tests {
             ("/c", "GET", Strategy::Clone),
         ];
         for backwards in [false, true] {
-            let mut order: Vec<_> = routes.iter().enumerate().collect();
+            let mut order: Vec<_> = cases.iter().enumerate().collect();
             if backwards {
                 order.reverse();
             }

@@ -909,11 +909,10 @@ mod tests {
                 for mut input in bytes.chunks(size) {
                     while let Event::Data(_) | Event::Part(_) = parser
                         .parse(&mut input)
-                        .map(|event| {
-                            if let Event::Data(data) = &event {
+                        .inspect(|event| {
+                            if let Event::Data(data) = event {
                                 len += data.len();
                             }
-                            event
                         })
                         .unwrap()
                     {}

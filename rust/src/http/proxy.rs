@@ -435,7 +435,7 @@ mod tests {
             ),
             (
                 "far too long",
-                v2(0x20, 0x00, &[0; 65535]),
+                v2(0x20, 0x00, &vec![0; 65535]),
                 ProxyError::TooLong,
             ),
         ] {

@@ -97,7 +97,7 @@ impl Pair {
         }
     }
 
-    fn to_server(&mut self) -> Result<(), TlsError> {
+    fn send_up(&mut self) -> Result<(), TlsError> {
         let mut wire = Vec::new();
         while self.client.wants_write() {
             self.client.write_tls(&mut wire).unwrap();
@@ -117,7 +117,7 @@ impl Pair {
         Ok(())
     }
 
-    fn to_client(&mut self, plain: &[u8]) -> Vec<u8> {
+    fn send_down(&mut self, plain: &[u8]) -> Vec<u8> {
         let mut wire = vec![0; self.server.sealed_size(plain).unwrap()];
         self.server.seal(plain, &mut wire).unwrap();
         let mut text = Vec::new();
@@ -125,7 +125,7 @@ impl Pair {
         while !rest.is_empty() {
             self.client.read_tls(&mut rest).unwrap();
             self.client.process_new_packets().unwrap();
-            let mut piece = [0; 65536];
+            let mut piece = vec![0; 65536];
             while let Ok(length @ 1..) = self.client.reader().read(&mut piece) {
                 text.extend_from_slice(&piece[..length]);
             }
@@ -135,8 +135,8 @@ impl Pair {
 
     fn handshake(&mut self) -> Result<(), TlsError> {
         while self.client.is_handshaking() || self.client.wants_write() {
-            self.to_server()?;
-            self.to_client(b"");
+            self.send_up()?;
+            self.send_down(b"");
         }
         Ok(())
     }
@@ -159,11 +159,11 @@ fn both_versions_carry_data_both_ways_however_it_is_cut() {
             assert_eq!(pair.server.version(), Some(name));
             assert_eq!(pair.server.peer_certificate(), None);
             pair.client.writer().write_all(b"GET / ").unwrap();
-            pair.to_server().unwrap();
+            pair.send_up().unwrap();
             pair.client.writer().write_all(b"HTTP/1.1").unwrap();
-            pair.to_server().unwrap();
+            pair.send_up().unwrap();
             assert_eq!(pair.plain, b"GET / HTTP/1.1");
-            assert_eq!(pair.to_client(b"HTTP/1.1 200 OK"), b"HTTP/1.1 200 OK");
+            assert_eq!(pair.send_down(b"HTTP/1.1 200 OK"), b"HTTP/1.1 200 OK");
             assert_eq!(
                 pair.server.partial.capacity(),
                 0,
@@ -179,12 +179,12 @@ fn more_than_a_record_is_several_records() {
     for tls12 in [false, true] {
         for size in [1, 16_383, 16_384, 16_385, 70_000] {
             let mut pair = established(tls12, 4096);
-            let data: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
-            assert!(pair.to_client(&data) == data, "{size} octets to the client");
+            let data: Vec<u8> = (0..=250).cycle().take(size).collect();
+            assert!(pair.send_down(&data) == data, "{size} octets to the client");
             let mut sent = 0;
             while sent < size {
                 sent += pair.client.writer().write(&data[sent..]).unwrap();
-                pair.to_server().unwrap();
+                pair.send_up().unwrap();
             }
             assert!(pair.plain == data, "{size} octets to the server");
         }
@@ -198,7 +198,7 @@ fn the_end_of_the_peer_is_told_once_and_what_follows_is_ignored() {
             let mut pair = established(tls12, piece);
             pair.client.writer().write_all(b"last words").unwrap();
             pair.client.send_close_notify();
-            pair.to_server().unwrap();
+            pair.send_up().unwrap();
             assert_eq!(
                 (&pair.plain[..], pair.received.closed),
                 (&b"last words"[..], true)
@@ -208,7 +208,7 @@ fn the_end_of_the_peer_is_told_once_and_what_follows_is_ignored() {
                 .receive(b"anything", &mut pair.scratch, &mut pair.plain);
             assert_eq!(again.unwrap(), Received::default());
             assert_eq!(
-                pair.to_client(b"answer"),
+                pair.send_down(b"answer"),
                 b"answer",
                 "the other half is open"
             );
@@ -223,7 +223,7 @@ fn closing_tells_the_peer_once() {
         assert!(!pair.server.wants_to_send());
         pair.server.close();
         assert!(pair.server.wants_to_send());
-        pair.to_client(b"");
+        pair.send_down(b"");
         assert!(!pair.client.wants_read(), "close_notify has arrived");
         pair.server.close();
         assert!(!pair.server.wants_to_send());
@@ -291,7 +291,7 @@ fn a_session_is_resumed_by_any_worker() {
             // Each time a configuration of its own, as each worker has.
             let mut pair = Pair::new(server(&options()), client(&config, "localhost"), 1 << 20);
             pair.handshake().unwrap();
-            pair.to_client(b"x");
+            pair.send_down(b"x");
             kinds.push(pair.client.handshake_kind());
         }
         assert_eq!(
@@ -305,13 +305,13 @@ fn a_session_is_resumed_by_any_worker() {
 fn a_session_without_a_certificate_is_no_way_around_one() {
     let config = Arc::new(client_config(false, true));
     let asked = |client_auth, ca| Options {
-        client_auth,
         ca,
+        client_auth,
         ..options()
     };
     let mut pair = Pair::new(server(&options()), client(&config, "localhost"), 1 << 20);
     pair.handshake().unwrap();
-    pair.to_client(b"x");
+    pair.send_down(b"x");
     let options = asked(ClientAuth::Required, Some(pem!("ca.pem")));
     let mut pair = Pair::new(server(&options), client(&config, "localhost"), 1 << 20);
     pair.handshake().unwrap();
@@ -367,7 +367,7 @@ fn the_host_chooses_the_certificate() {
     ] {
         let client = client(&Arc::new(client_config(false, false)), host);
         let mut pair = Pair::new(server(&options), client, 1 << 20);
-        pair.to_server().unwrap();
+        pair.send_up().unwrap();
         let mut wire = vec![0; pair.server.sealed_size(b"").unwrap()];
         pair.server.seal(b"", &mut wire).unwrap();
         pair.client.read_tls(&mut &wire[..]).unwrap();
@@ -386,7 +386,7 @@ fn a_protocol_that_is_not_spoken_is_refused() {
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let client = client(&Arc::new(config), "localhost");
         let mut pair = Pair::new(server(&options()), client, 1 << 20);
-        assert_eq!(pair.to_server().is_ok(), passes, "{alpn:?}");
+        assert_eq!(pair.send_up().is_ok(), passes, "{alpn:?}");
     }
 }
 
@@ -401,7 +401,7 @@ fn tls_1_2_can_be_switched_off() {
         client,
         1 << 20,
     );
-    assert!(pair.to_server().is_err());
+    assert!(pair.send_up().is_err());
     assert!(pair.server.wants_to_send());
 }
 
