@@ -507,7 +507,7 @@ class Request:
                 send anything, but not under that type without asking first.
 
         Raises:
-            BadRequest: If the content is not JSON.
+            InvalidJSON: If the content is not JSON: a `BadRequest`.
             UnsupportedMediaType: If `strict`, and the type is neither `application/json` nor one that ends in `+json`.
             ContentTooLarge: As `content` does; so the other three.
         """

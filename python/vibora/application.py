@@ -2,4 +2,6 @@
 
 from vibora.app import Vibora
 
-__all__ = ["Vibora"]
+__all__ = ["Application", "Vibora"]
+
+Application = Vibora

@@ -10,6 +10,7 @@
     ├── CannotListen                 the address is taken, forbidden or not there; an OSError too
     ├── HTTPError(status)            an answer: raise it in a handler, or call `abort`
     │   ├── BadRequest               400
+    │   │   └── InvalidJSON          the content is not JSON, of `Request.json`
     │   ├── Unauthorized             401
     │   ├── Forbidden                403
     │   ├── NotFound                 404
@@ -156,6 +157,10 @@ class BadRequest(_FixedStatus):
     """400: the request is malformed (RFC 9110 §15.5.1)."""
 
     status_code = 400
+
+
+class InvalidJSON(BadRequest):
+    """400: the content is not JSON."""
 
 
 class Unauthorized(_FixedStatus):
@@ -310,6 +315,10 @@ class AutomaticOptions(ViboraError):
         super().__init__(allow)
         self.allow: Final = allow
 
+
+# Their names in the first Vibora.
+ViboraException = ViboraError
+RouteConfigurationError = ConfigurationError
 
 _BY_STATUS: Final = {kind.status_code: kind for kind in _FixedStatus.__subclasses__()}
 

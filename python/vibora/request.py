@@ -3,4 +3,6 @@
 from vibora._core import QueryArgs, Request, RequestStream
 from vibora.urls import URL
 
-__all__ = ["URL", "QueryArgs", "Request", "RequestStream"]
+__all__ = ["URL", "QueryArgs", "Request", "RequestStream", "Stream"]
+
+Stream = RequestStream  # its name in the first Vibora

@@ -779,7 +779,7 @@ impl Reading {
                     }
                     let refused = vibora_error(
                         py,
-                        "BadRequest",
+                        "InvalidJSON",
                         (format!("invalid JSON: {}", error.value(py)),),
                     );
                     refused.set_cause(py, Some(error));
