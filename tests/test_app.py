@@ -14,6 +14,7 @@ import pytest
 from vibora import (
     BadRequest,
     ConfigurationError,
+    Events,
     HTTPError,
     JsonResponse,
     MethodNotAllowed,
@@ -271,6 +272,32 @@ class TestStartAndStop:
             assert server.connections == 0
 
         run(main())
+
+    def test_what_a_hook_adds_it_adds_anew_at_each_start(self) -> None:
+        class Pool:
+            made = 0
+
+        app = Vibora()
+
+        @app.handle(Events.BEFORE_SERVER_START)
+        def connect(app: Vibora) -> None:
+            app.add_component(Pool())
+            app.components[Pool].made = Pool.made = Pool.made + 1
+
+        @app.get("/")
+        async def handler(pool: Pool) -> Response:
+            return Response(str(pool.made))
+
+        for number in (1, 2):
+            with app.test_client() as client, app.test_client() as other:
+                assert (client.get("/").text, other.get("/").text) == (str(2 * number - 1), str(2 * number))
+
+        @app.handle(Events.BEFORE_SERVER_START)
+        def connect_again(app: Vibora) -> None:
+            app.add_component(Pool())
+
+        with pytest.raises(ConfigurationError, match=r"there is a component of type .*Pool already"), app.test_client():
+            pass
 
     def test_it_can_be_served_twice_at_once_and_again(self, run: Callable[..., Any]) -> None:
         app = Vibora()

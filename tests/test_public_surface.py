@@ -93,6 +93,16 @@ def test_import_paths(path: str, names: list[str]) -> None:
         assert getattr(module, name) is getattr(vibora, name, getattr(module, name))
 
 
+def test_names_of_the_first_vibora_are_those_of_today() -> None:
+    exceptions = importlib.import_module("vibora.exceptions")
+    assert exceptions.ViboraException is vibora.ViboraError
+    assert exceptions.RouteConfigurationError is vibora.ConfigurationError
+    assert issubclass(exceptions.InvalidJSON, vibora.BadRequest)
+    assert importlib.import_module("vibora.application").Application is vibora.Vibora
+    request = importlib.import_module("vibora.request")
+    assert request.Stream is request.RequestStream
+
+
 def test_the_version_is_that_of_the_package() -> None:
     assert vibora.__version__ == importlib.metadata.version("vibora")
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vibora import BadRequest, ConfigurationError, JsonResponse, Request, Response, RouteLimits, TextResponse, Vibora
-from vibora.exceptions import StreamAlreadyConsumed
+from vibora.exceptions import InvalidJSON, StreamAlreadyConsumed
 from vibora.request import URL
 
 if TYPE_CHECKING:
@@ -445,6 +445,19 @@ class TestTextAndJson:
         answer = served.ask("/", "POST", content=content)
         assert (answer.status, answer.text.partition(":")[0]) == (400, "invalid JSON")
         assert not served.log
+
+    def test_what_is_no_json_can_be_told_from_other_bad_requests(self, serve: "Serve") -> None:
+        app = Vibora()
+
+        @app.post("/")
+        async def handler(request: Request) -> Response:
+            try:
+                return JsonResponse(await request.json())
+            except InvalidJSON as error:
+                return JsonResponse({"detail": error.detail}, error.status)
+
+        answer = serve(app).ask("/", "POST", content=b"{")
+        assert (answer.status, answer.get("content-type")) == (400, "application/json")
 
 
 def name_of_the_task() -> str:

@@ -117,6 +117,8 @@ class Components:
         self._values: dict[Any, object] = {}
         self._providers: dict[Any, Component] = {}
         self._overrides: dict[Any, Component | _Value] = {}
+        self._renewed: set[Any] = set()
+        self._replaceable: set[Any] = set()
 
     def add(self, *components: object) -> None:
         """Add objects, which are found by their type, or `Component`s.
@@ -150,6 +152,10 @@ class Components:
         self._add(kind, _Value(component))
 
     def _add(self, kind: Any, component: "Component | _Value") -> None:
+        if kind in self._replaceable:
+            self._replaceable.remove(kind)
+            self._values.pop(kind, None)
+            self._providers.pop(kind, None)
         if kind in self._values or kind in self._providers:
             raise ConfigurationError(f"there is a component of type {name_of(kind)} already")
         if isinstance(component, Component):
@@ -210,6 +216,17 @@ class Components:
         """
         known = {**self._providers, **{k: c for k, c in self._overrides.items() if isinstance(c, Component)}}
         return [component for component in known.values() if component.scope == scope]
+
+    @contextlib.contextmanager
+    def renew(self) -> Iterator[None]:
+        """Let what is added in the block replace what was added in one before: by hooks, at each start of a server."""
+        known = {*self._values, *self._providers}
+        self._replaceable = set(self._renewed)
+        try:
+            yield
+        finally:
+            self._replaceable = set()
+            self._renewed |= {*self._values, *self._providers} - known
 
     def override(self, kind: Any, component: object) -> None:
         """Put something in the place of a component: an object, or a `Component`.
@@ -539,13 +556,10 @@ class Resolver:
             scope: The scope it is asked for in.
             what: Who asks, for messages.
         """
-        if isinstance(kind, type):
-            for value in self._present:
-                if isinstance(value, kind) and kind is not object:
-                    return Constant(value)
         found = self._components.find(kind)
         if found is None:
-            return None
+            # By its classes alone: the app would pass for many a protocol.
+            return next((Constant(value) for value in self._present if kind in type(value).__mro__[:-1]), None)
         if isinstance(found, _Value):
             return Constant(found.value)
         if _SCOPES.index(found.scope) > _SCOPES.index(scope):

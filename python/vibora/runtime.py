@@ -150,8 +150,9 @@ class Runtime:
             logger.error("background task %s failed: %r", task.get_name(), error, exc_info=error)
 
     async def _call_server_hooks(self, event: Events) -> None:
-        for hook in self.app.hooks_for(event):  # one at a time: a hook may add what the next asks for
-            await self._call_server_hook(hook)
+        with self.app.components.renew():
+            for hook in self.app.hooks_for(event):  # one at a time: a hook may add what the next asks for
+                await self._call_server_hook(hook)
 
     async def _call_server_hook(self, hook: HookFunction) -> None:
         sources = self._resolver.sources(hook, {}, "hook", scope="app")
