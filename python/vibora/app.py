@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, Unpack
 
 from vibora import _core
@@ -272,7 +272,7 @@ class Vibora(Blueprint):
         return register
 
     @contextlib.contextmanager
-    def override(self, kind: Any, component: object) -> "Iterator[None]":
+    def override(self, kind: Any, component: object) -> "Generator[None, None, None]":
         """Put something in the place of a component while the block runs: for tests.
 
         ```python

@@ -218,7 +218,7 @@ class Components:
         return [component for component in known.values() if component.scope == scope]
 
     @contextlib.contextmanager
-    def renew(self) -> Iterator[None]:
+    def renew(self) -> Generator[None, None, None]:
         """Let what is added in the block replace what was added in one before: by hooks, at each start of a server."""
         known = {*self._values, *self._providers}
         self._replaceable = set(self._renewed)
