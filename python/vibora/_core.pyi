@@ -704,6 +704,7 @@ class DeferredResponse(Response):
             request: The request.
         """
 
+@disjoint_base
 class StreamingResponse(Response):
     """A response that is produced piece by piece.
 
