@@ -36,12 +36,11 @@ def only_reads_content(code: CodeType, requests: Collection[str]) -> bool:
         requests: The names of those of its parameters that are the request.
     """
     instructions = list(dis.get_instructions(code))
-    assigned = {
-        name
-        for instruction in instructions
-        if instruction.opname.startswith(("STORE_FAST", "DELETE_FAST"))
-        for name in (instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,))
-    }
+    assigned: set[str] = set()
+    for instruction in instructions:
+        if instruction.opname.startswith(("STORE_FAST", "DELETE_FAST")):
+            names: str | tuple[str, ...] = instruction.argval
+            assigned.update((names,) if isinstance(names, str) else names)
     awaits = 0
     for at, instruction in enumerate(instructions):
         if instruction.opname == "GET_AWAITABLE":

@@ -3,7 +3,7 @@
 import ipaddress
 import ssl
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from vibora.exceptions import ConfigurationError
 from vibora.tls import TLS
@@ -29,7 +29,7 @@ def check(ingress: Ingress) -> None:
         ConfigurationError: If it does not.
     """
     tls, proxy_protocol = ingress.get("tls"), ingress.get("proxy_protocol")
-    if tls is not None and not isinstance(tls, TLS | ssl.SSLContext):
+    if tls is not None and not isinstance(cast("object", tls), TLS | ssl.SSLContext):
         raise ConfigurationError(f"tls takes vibora.tls.TLS(cert, key) or an ssl.SSLContext, got {tls!r}")
     if isinstance(proxy_protocol, str):
         raise ConfigurationError(f"proxy_protocol takes a list of networks, got {proxy_protocol!r}")

@@ -82,7 +82,7 @@ class TLS:
         self._alpn = list(alpn)
         # All workers have to open the tickets of each: they get the object, and this with it.
         self._secret = os.urandom(32)
-        self._context = self._load()
+        self.context = self._load()
 
     def reload(self) -> None:
         """Read all files again. New connections get what they say; those that are open keep what they have.
@@ -90,13 +90,13 @@ class TLS:
         Raises:
             ConfigurationError: If something is wrong with a file. Then nothing changes.
         """
-        self._context.replace(self._load())
+        self.context.replace(self._load())
         logger.info("the certificates were read again")
 
     @property
     def not_after(self) -> datetime:
         """When the first of the certificates ends to be valid."""
-        return datetime.fromtimestamp(min(end for _, end in self._context.not_after), UTC)
+        return datetime.fromtimestamp(min(end for _, end in self.context.not_after), UTC)
 
     def _load(self) -> _core.TLSContext:
         context = _core.TLSContext(
@@ -124,11 +124,11 @@ class TLS:
         return certificate, (name, content)
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_context"}
+        return {name: value for name, value in self.__dict__.items() if name != "context"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self._context = self._load()
+        self.context = self._load()
 
     def __repr__(self) -> str:
         cert, _ = self._identity
@@ -138,7 +138,7 @@ class TLS:
 
 def context_of(tls: TLS | None) -> _core.TLSContext | None:
     """Return what a server's connections are encrypted with."""
-    return None if tls is None else tls._context  # noqa: SLF001  the other half of this module
+    return None if tls is None else tls.context
 
 
 def _file(source: _Source, what: str) -> _File:
