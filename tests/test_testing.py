@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from vibora import (
+    Events,
     HTTPError,
     JsonResponse,
     RedirectResponse,
@@ -1055,3 +1056,66 @@ class TestTheTransport:
                     _ = server.url
 
         run(main())
+
+
+class TestLifespan:
+    def test_hooks_run_around_the_block(self) -> None:
+        app = Vibora()
+        seen: list[str] = []
+        loops: set[int] = set()
+
+        @app.handle(Events.BEFORE_SERVER_START)
+        async def before() -> None:
+            await asyncio.sleep(0)
+            loops.add(id(asyncio.get_running_loop()))
+            seen.append("before start")
+
+        @app.handle(Events.AFTER_SERVER_START)
+        def after() -> None:
+            seen.append("after start")
+
+        @app.handle(Events.BEFORE_SERVER_STOP)
+        async def stop() -> None:
+            loops.add(id(asyncio.get_running_loop()))
+            seen.append("before stop")
+
+        @app.get("/")
+        async def home() -> Response:
+            loops.add(id(asyncio.get_running_loop()))
+            seen.append("request")
+            return Response()
+
+        for _ in range(2):
+            loops.clear()
+            with app.test_client() as client:
+                assert seen.pop(0) == "before start"
+                client.get("/")
+            assert seen == ["after start", "request", "before stop"]
+            assert len(loops) == 1
+            seen.clear()
+
+    def test_a_hook_that_fails_fails_the_block(self) -> None:
+        app = Vibora()
+
+        @app.handle(Events.BEFORE_SERVER_START)
+        async def before() -> None:
+            raise LookupError("no database")
+
+        for _ in range(2):
+            with pytest.raises(LookupError, match="no database"), app.test_client():
+                pytest.fail("it must not be entered")
+
+    def test_what_the_app_handles_is_no_failure(self) -> None:
+        app = Vibora()
+
+        @app.handle(LookupError)
+        async def missing(error: LookupError) -> Response:
+            return TextResponse(str(error), 404)
+
+        @app.get("/")
+        async def home() -> Response:
+            raise LookupError("gone")
+
+        with app.test_client() as client:
+            response = client.get("/")
+        assert (response.status_code, response.text) == (404, "gone")
