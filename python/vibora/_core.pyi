@@ -697,7 +697,7 @@ class DeferredResponse(Response):
         headers: _HeaderSource | None = None,
         cookies: Mapping[str, str] | Iterable[Any] | None = None,
     ) -> None: ...
-    def resolve(self, request: Request) -> Awaitable[Response]:
+    def resolve(self, request: Request, /) -> Awaitable[Response]:
         """Return the response to a request.
 
         Args:

@@ -31,7 +31,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from vibora._core import Request, Route
 from vibora.exceptions import ConfigurationError, MissingComponent
-from vibora.routing import describe, evaluate_annotation, read_signature
+from vibora.routing import describe, evaluate_annotation, is_coroutine_function, read_signature
 
 Scope: TypeAlias = Literal["app", "request", "handler"]
 Provide: TypeAlias = Callable[..., Any]
@@ -85,7 +85,7 @@ class Component:
             return "async generator"
         if inspect.isgeneratorfunction(self.builder):
             return "generator"
-        return "coroutine" if inspect.iscoroutinefunction(self.builder) else "function"
+        return "coroutine" if is_coroutine_function(self.builder) else "function"
 
 
 def _provided(builder: Provide) -> object:
@@ -111,7 +111,11 @@ def _provided(builder: Provide) -> object:
 
 
 class Components:
-    """The components of an app: `app.components`."""
+    """The components of an app: `app.components`.
+
+    Attributes:
+        made: What providers of the scope `app` have made, while the app is served.
+    """
 
     def __init__(self) -> None:
         self._values: dict[Any, object] = {}
@@ -119,6 +123,7 @@ class Components:
         self._overrides: dict[Any, Component | _Value] = {}
         self._renewed: set[Any] = set()
         self._replaceable: set[Any] = set()
+        self.made: Final[dict[Component, object]] = {}
 
     def add(self, *components: object) -> None:
         """Add objects, which are found by their type, or `Component`s.
@@ -179,6 +184,14 @@ class Components:
         found = self.find(kind)
         if isinstance(found, _Value):
             return found.value
+        if found in self.made:
+            return self.made[found]
+        if found is not None:
+            raise MissingComponent(
+                f"the component of type {name_of(kind)} is made for each {found.scope}: ask for it in a signature"
+                if found.scope != "app"
+                else f"the component of type {name_of(kind)} is made when the server starts"
+            )
         raise MissingComponent(f"there is no component of type {name_of(kind)}; add it with app.add_component(...)")
 
     def __getitem__(self, kind: type[_T]) -> _T:
@@ -214,8 +227,8 @@ class Components:
         Args:
             scope: The scope.
         """
-        known = {**self._providers, **{k: c for k, c in self._overrides.items() if isinstance(c, Component)}}
-        return [component for component in known.values() if component.scope == scope]
+        known = {**self._providers, **self._overrides}
+        return [found for found in known.values() if isinstance(found, Component) and found.scope == scope]
 
     @contextlib.contextmanager
     def renew(self) -> Generator[None, None, None]:
@@ -350,6 +363,10 @@ class Frame:
                 )
         self.made[component] = value
         return value
+
+    def keep(self) -> None:
+        """Leave it to whoever made the frame to close it, and not to the end of the request."""
+        self.stack = self.stack or AsyncExitStack()
 
     async def close(self) -> None:
         """Clean up, the last that was made first."""
@@ -585,11 +602,19 @@ class Resolver:
         self._sources[component] = sources
         return sources
 
+    async def close(self) -> None:
+        """Clean up what was made for the worker, the last first."""
+        for component, value in self.worker.made.items():
+            if self._components.made.get(component) is value:
+                del self._components.made[component]
+        await self.worker.close()
+
     async def make_all(self) -> None:
         """Make every component of the scope `app` that has not been made yet, and check the others."""
         for component in self._components.providers("app"):
             if component not in self.worker.made:
                 await self.worker.make(component, self._sources_of(component))
+            self._components.made[component] = self.worker.made[component]
         for scope in _SCOPES[1:]:
             for component in self._components.providers(scope):
                 self._sources_of(component)

@@ -9,6 +9,8 @@ from vibora.routing import describe
 
 _CONTEXT = 4
 
+_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token", "x-csrf-token"})
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0; color: #1c1e21; background: #f6f7f9 }
 header { background: #7c1d2b; color: #fff; padding: 1.2rem 2rem }
@@ -41,21 +43,30 @@ def error_page(request: Request, error: BaseException, route: Route | None) -> s
     chain: list[str] = []
     current: BaseException | None = error
     while current is not None and len(chain) < 5:
-        heading = f"{type(current).__name__}: {current}" if chain else ""
+        heading = f"{type(current).__name__}: {_text(current)}" if chain else ""
         chain.append((f"<h2>Caused by {escape(heading)}</h2>" if heading else "") + _frames(current))
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    headers = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
+    headers = "\n".join(
+        f"{name}: {'(not shown)' if name.lower() in _SECRET else value}" for name, value in request.headers.items()
+    )
     text = "".join(traceback.format_exception(error))
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">'
         f"<title>{escape(kind)} · {escape(what)}</title><style>{_STYLE}</style>"
-        f"<header><h1>{escape(kind)}: {escape(str(error))}</h1><p>{escape(what)} · {escape(where)}</p></header><main>"
+        f"<header><h1>{escape(kind)}: {escape(_text(error))}</h1><p>{escape(what)} · {escape(where)}</p></header><main>"
         + "".join(chain)
         + f"<section><h2>Request headers</h2><pre>{escape(headers)}</pre></section>"
         f"<section><h2>Traceback</h2><pre>{escape(text)}</pre></section>"
         "<p>This page is shown because the app runs in debug.</p></main></html>"
     )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  its own code, which may fail too
+        return "(it cannot be shown)"
 
 
 def _frames(error: BaseException) -> str:

@@ -61,7 +61,11 @@ def log_failure(request: Request | None, error: BaseException, route: Route | No
         error: The exception.
         route: The route that matched, if one did.
     """
-    logger.error("%s failed: %r", _where(request, route), error, exc_info=error)
+    try:
+        shown = repr(error)
+    except Exception:  # noqa: BLE001  its own code: the record must come nevertheless
+        shown = type(error).__qualname__
+    logger.error("%s failed: %s", _where(request, route), shown, exc_info=error)
 
 
 def _where(request: Request | None, route: Route | None) -> str:
@@ -116,7 +120,7 @@ def preferred(request: Request, default: str, *others: str) -> str:
     for media_type in others:
         named = media_type in weights or f"{media_type.partition('/')[0]}/*" in weights
         weight = _weight(media_type, weights)
-        if named and weight > 0 and (weight > best or (weight == best and default not in weights)):
+        if named and weight > 0 and (weight > best or (weight == best and chosen == default)):
             chosen, best = media_type, weight
     return chosen
 

@@ -174,7 +174,10 @@ def compile_route(
             ),
         )
     except ConfigurationError as error:
-        raise ConfigurationError(f"handler {describe(handler)}: {error}") from error.__cause__
+        whose = f"handler {describe(handler)}: "
+        if str(error).startswith(whose):
+            raise
+        raise ConfigurationError(f"{whose}{error}") from error.__cause__
 
 
 def describe(handler: Handler) -> str:
@@ -474,7 +477,10 @@ def read_signature(handler: Handler) -> tuple[inspect.Signature, Mapping[str, ob
 
 
 def _signature_of(handler: Handler) -> tuple[inspect.Signature, Mapping[str, object]]:
-    namespace: Mapping[str, object] = getattr(inspect.unwrap(_function(handler)), "__globals__", {})
+    function: Any = inspect.unwrap(_function(handler))
+    if isinstance(function, type):
+        function = getattr(function, "__init__", None)
+    namespace: Mapping[str, object] = getattr(function, "__globals__", {})
     options: dict[str, Any] = {}
     if sys.version_info >= (3, 14):
         from annotationlib import Format  # noqa: PLC0415  new in 3.14

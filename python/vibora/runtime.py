@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import copy_context
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from vibora import _core
 from vibora._core import DeferredResponse, Request, Response, Route
@@ -37,6 +37,9 @@ logger: Final = logging.getLogger("vibora")
 
 _ANSWERS: Final = AutomaticOptions | ClientDisconnected | SlashRedirect
 """Exceptions that are no failures, and that nobody means when they handle `Exception` or 500."""
+
+_CANCEL_TIMEOUT: Final = 1.0
+"""Seconds that what is cancelled has to end."""
 
 
 class _Function(NamedTuple):
@@ -96,7 +99,7 @@ class Runtime:
             await self._resolver.make_all()
             self.compile()
         except BaseException:
-            await self._resolver.worker.close()
+            await self._resolver.close()
             raise
         self.app.runtimes.append(self)
 
@@ -112,25 +115,40 @@ class Runtime:
             except Exception:
                 logger.exception("stopping: hook %s failed", describe(hook))
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109  it is given to what is waited for
+    @property
+    def wants_stop(self) -> bool:
+        """Whether there are hooks that come before the end."""
+        return bool(self.app.hooks_for(Events.BEFORE_SERVER_STOP))
+
+    async def stop(self, timeout: float, hurried: asyncio.Future[None]) -> None:  # noqa: ASYNC109  passed on
         """Wait for background tasks, then clean up the components of the scope `app`.
 
         Args:
-            timeout: Seconds that background tasks are given. Then they are cancelled.
+            timeout: Seconds that background tasks are given. Then they are cancelled. Clean-up has as long again.
+            hurried: When it is done, they are given no time.
         """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        while self._background and not hurried.done() and (left := until - loop.time()) > 0:
+            ended = loop.create_task(_wait_for(self._background))  # those may begin others
+            await asyncio.wait({ended, hurried}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
         if self._background:
-            await asyncio.wait(self._background, timeout=timeout)
-        if left := list(self._background):
-            logger.warning("stopping: cancelled %d background tasks that had not ended", len(left))
-            for task in left:
+            logger.warning("stopping: cancelled %d background tasks that had not ended", len(self._background))
+            for task in self._background:
                 task.cancel()
-            await asyncio.wait(left, timeout=1.0)
+            await asyncio.wait(self._background, timeout=_CANCEL_TIMEOUT)
         if self in self.app.runtimes:
             self.app.runtimes.remove(self)
-        try:
-            await self._resolver.worker.close()
-        except Exception:
-            logger.exception("stopping: a component could not be cleaned up")
+        closing = loop.create_task(self._resolver.close(), name="vibora clean-up")
+        await asyncio.wait({closing, hurried}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({closing}, timeout=_CANCEL_TIMEOUT)
+        if not closing.done():
+            logger.warning("stopping: cancelled the clean-up of components, which had not ended")
+            closing.cancel()
+            await asyncio.wait({closing}, timeout=_CANCEL_TIMEOUT)
+        if closing.done() and not closing.cancelled() and (error := closing.exception()) is not None:
+            logger.error("stopping: a component could not be cleaned up: %r", error, exc_info=error)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run a coroutine in a task that the worker waits for when it stops. Its exception is logged.
@@ -264,9 +282,7 @@ class Runtime:
         outer: list[Argument] = [("request", None, None)]
         invoke = _invocation(call, outer)
         simple = not around.middlewares
-
-        async def handler(frame: Frame) -> Response:
-            return _checked(await invoke(frame), call.function)
+        drive = self._drive(call, around, cache)
 
         async def innermost(frame: Frame) -> Response:
             for hook in around.before:
@@ -274,8 +290,7 @@ class Runtime:
                 if early is not None:
                     return _checked(early, hook.function)
             if cache is not None:
-                cached: Response = await cache(frame.special("request"), lambda _: handler(frame))
-                return cached
+                return await self._cached(cache, frame, invoke, call.function)
             return _checked(await invoke(frame), call.function)
 
         async def exchange(request: Request, *values: object) -> Response:
@@ -287,24 +302,38 @@ class Runtime:
                     response = await innermost(frame)
                 else:
                     response = await self._respond(frame, around, innermost)
+                if around.after and drive != "task" and isinstance(response, DeferredResponse):
+                    return _Later(lambda: self._finish(frame, response, around.after))
                 return await self._finish(frame, response, around.after) if around.after else response
             except BaseException as error:
                 frame.error = error
                 raise
 
-        drive: Drive = "task"
-        functions = [hook.function for hook in (*around.before, *around.after)]
-        sources = [hook.sources for hook in (*around.before, *around.after)]
-        if (
-            simple
-            and cache is None
-            and call.drive in ("direct", "content", "inline")
-            and not any(kind == "component" for kind, _, _ in call.arguments)
-            and not any(source.needs_await for source in sources)
-            and not any(is_coroutine_function(function) and _may_suspend(function) for function in functions)
-        ):
-            drive = "content" if call.drive == "content" else "direct"
         return Call(exchange, drive, outer)
+
+    @staticmethod
+    async def _cached(
+        cache: Any, frame: Frame, invoke: Callable[[Frame], Awaitable[Any]], function: Handler
+    ) -> Response:
+        async def handler(_: Request) -> Response:
+            return _checked(await invoke(frame), function)
+
+        response: Response = await cache(frame.special("request"), handler)
+        return response
+
+    @staticmethod
+    def _drive(call: Call, around: _Surroundings, cache: Any) -> Drive:
+        """Return how a handler is run with what stands around it: without a task only if nothing of it can suspend."""
+        hooks = (*around.before, *around.after)
+        if (
+            around.middlewares
+            or cache is not None
+            or call.drive not in ("direct", "content", "inline")
+            or any(kind == "component" for kind, _, _ in call.arguments)
+            or any(hook.sources.needs_await or _may_suspend(hook.function) for hook in hooks)
+        ):
+            return "task"
+        return "content" if call.drive == "content" else "direct"
 
     async def _respond(
         self, frame: Frame, around: _Surroundings, innermost: Callable[[Frame], Awaitable[Response]]
@@ -331,11 +360,12 @@ class Runtime:
         return _checked(await middleware(inner), middleware.function)
 
     async def _finish(self, frame: Frame, response: Response, hooks: Sequence[_Function]) -> Response:
-        request: Request = frame.special("request")
-        response = await _resolved(response, request)
-        frame.specials["finished"] = True
-        for hook in hooks:
+        """Call the hooks that see every response. Each is called once: after one that fails, those that are left."""
+        response = await _resolved(response, frame.special("request"))
+        finished = cast("int", frame.specials.get("finished", 0))
+        for number, hook in enumerate(hooks[finished:], finished + 1):
             frame.specials["response"] = response
+            frame.specials["finished"] = number
             changed = await hook(frame)
             if changed is not None:
                 response = _checked(changed, hook.function)
@@ -355,6 +385,7 @@ class Runtime:
         """
         if request is None:
             return answer_error(request, error, route, debug=self._debug)
+        route = route or request.route
         around = self._of_route.get(route) if route else None
         if around is None:
             around = self._around((self.app,))
@@ -370,6 +401,7 @@ class Runtime:
         if frame is None:
             frame = Frame("request", self._resolver.worker, {"request": request, "route": route})
             request._frame = frame  # noqa: SLF001
+        frame.error = frame.error or error
         try:
             if fresh and around.middlewares:
 
@@ -382,10 +414,13 @@ class Runtime:
                     response = await self._answer_with_handlers(frame, failure, around)
             else:
                 response = await self._answer_with_handlers(frame, error, around)
-            if around.after and "finished" not in frame.specials:
-                response = await self._finish(frame, response, around.after)
         except Exception as failure:  # noqa: BLE001  it is answered, and logged there
-            return answer_error(request, failure, route, debug=self._debug)
+            response = answer_error(request, failure, route, debug=self._debug)
+        for _ in around.after:  # each may fail
+            try:
+                return await self._finish(frame, response, around.after)
+            except Exception as failure:  # noqa: BLE001  as above
+                response = answer_error(request, failure, route, debug=self._debug)
         return response
 
     async def _answer_with_handlers(self, frame: Frame, error: BaseException, around: _Surroundings) -> Response:
@@ -428,7 +463,7 @@ class Runtime:
         hooks = (around or self._around((self.app,))).sent
         if not hooks:
             return
-        frame = Frame("handler", self._resolver.worker, {"request": request, "route": route, "outcome": outcome})
+        frame = Frame("request", self._resolver.worker, {"request": request, "route": route, "outcome": outcome})
         if any(hook.sources.needs_await or is_coroutine_function(hook.function) for hook in hooks):
             self.spawn(self._tell(hooks, frame), "AFTER_RESPONSE_SENT")
             return
@@ -440,6 +475,7 @@ class Runtime:
                 logger.exception("hook %s failed", describe(hook.function))
 
     async def _tell(self, hooks: Sequence[_Function], frame: Frame) -> None:
+        frame.keep()
         try:
             for hook in hooks:
                 try:
@@ -448,6 +484,21 @@ class Runtime:
                     logger.exception("hook %s failed", describe(hook.function))
         finally:
             await frame.close()
+
+
+async def _wait_for(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(list(tasks))
+
+
+class _Later(DeferredResponse):
+    """A deferred response of a handler that runs without a task: what comes after it waits until it has one."""
+
+    def __init__(self, resolve: Callable[[], Awaitable[Response]]) -> None:
+        super().__init__()
+        self._resolve: Final = resolve
+
+    def resolve(self, request: Request, /) -> Awaitable[Response]:  # noqa: ARG002  what it calls knows it
+        return self._resolve()
 
 
 def _invocation(call: Call, outer: list[Argument]) -> Callable[[Frame], Awaitable[Any]]:

@@ -318,18 +318,21 @@ class Server:
                     await asyncio.wait_for(listener.wait_closed(), CANCEL_TIMEOUT)
         finally:
             try:
-                hurried = self._hurried.done()
-                await self._runtime.stop(0 if hurried else self._limits.graceful_timeout or 0)
+                await self._runtime.stop(self._limits.graceful_timeout or 0, self._hurried)
             finally:
                 for callback in self._clean_ups:
                     callback()
                 self._stopped.set()
 
     async def _call_hooks(self) -> None:
-        """Call the app's hooks; they have as long as exchanges have to end."""
+        """Call the app's hooks. They have as long as exchanges have to end; in a hurry, a second."""
+        if not self._runtime.wants_stop:
+            return
         hooks = self._loop.create_task(self._runtime.stopping(), name="vibora BEFORE_SERVER_STOP")
         timeout = self._limits.graceful_timeout or CANCEL_TIMEOUT
         await asyncio.wait({hooks, self._hurried}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if self._hurried.done():
+            await asyncio.wait({hooks}, timeout=min(timeout, CANCEL_TIMEOUT))
         if not hooks.done():
             logger.warning("stopping: cancelled hooks that had not ended")
             hooks.cancel()

@@ -183,10 +183,25 @@ impl Request {
         self.state.borrow(py).exits.take()
     }
 
-    /// The exchange is over: lets go of the connection.
+    /// The exchange is over: lets go of the connection, and of what was made for the request, which refers to it.
     pub(crate) fn release(&self, py: Python<'_>) {
-        let protocol = self.state.borrow(py).protocol.take();
-        drop(protocol);
+        let held = {
+            let mut state = self.state.borrow(py);
+            (state.protocol.take(), state.frame.take())
+        };
+        drop(held);
+    }
+
+    /// The response has failed: what is cleaned up with the request is to know.
+    pub(crate) fn note_failure(&self, py: Python<'_>, error: &PyErr) {
+        let frame = {
+            let state = self.state.borrow(py);
+            state.frame.as_ref().map(|frame| frame.clone_ref(py))
+        };
+        if let Some(frame) = frame {
+            // A frame takes any value.
+            let _ = frame.setattr(py, pyo3::intern!(py, "error"), error.value(py));
+        }
     }
 
     /// The limits of its forms.

@@ -470,6 +470,7 @@ response_class!(
     (status_code: Optional<'_, '_>, headers: Optional<'_, '_>, cookies: Optional<'_, '_>),
     deferred_parts,
     {
+        #[pyo3(signature = (request, /))]
         fn resolve(slf: &Bound<'_, Self>, request: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
             let _ = request;
             Err(PyNotImplementedError::new_err(format!("{} must define resolve(request)", slf.get_type().name()?)))

@@ -539,6 +539,18 @@ impl Exchange {
         {
             return Self::after_answer(slf);
         }
+        if let Ok(response) = value.cast::<Response>() {
+            let mut inner = this.inner.borrow(py);
+            let cancelled = this.protocol.get().cancelled(py);
+            if response.get().kind(py) == Kind::Stream
+                && inner.streaming.is_none()
+                && cancelled.is_none()
+            {
+                inner.streaming = Some(Streaming::new(response));
+                inner.stage = Stage::Pull;
+                return Ok(());
+            }
+        }
         this.protocol.get().send_answer(py, value)?;
         Self::after_answer(slf)
     }

@@ -325,6 +325,7 @@ impl Exchange {
             Self::finish(slf)?;
             return Err(exit);
         }
+        this.note_failure(py, &error);
         let head_sent = this.streaming(py, |streaming| streaming.head_sent)?;
         let cancelled = this.protocol.get().cancelled(py);
         if cancelled.is_some() {
@@ -347,10 +348,17 @@ impl Exchange {
         Self::close_stream(slf)
     }
 
+    fn note_failure(&self, py: Python<'_>, error: &PyErr) {
+        if let Some(request) = &self.request {
+            request.get().note_failure(py, error);
+        }
+    }
+
     /// The task was cancelled while the generator stood between two chunks.
     pub(super) fn stream_interrupted(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        this.note_failure(py, &error);
         if this.protocol.get().cancelled(py).is_none() {
             this.log(
                 py,
