@@ -1,4 +1,6 @@
 //! What became of responses, for those who want to know: hooks, the access log, metrics. Costs nothing otherwise.
+//!
+//! Durations are of real time, finer than the milliseconds of deadlines, also where a test moves the clock of those.
 
 use std::time::Instant;
 

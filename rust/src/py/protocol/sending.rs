@@ -425,7 +425,8 @@ impl Protocol {
             _ if begun == 0 => self.write(py, content),
             left => {
                 let view = PyMemoryView::from(content)?;
-                let rest = view.get_item(PySlice::new(py, begun as isize, isize::MAX, 1))?;
+                let begun = isize::try_from(begun).unwrap_or(isize::MAX);
+                let rest = view.get_item(PySlice::new(py, begun, isize::MAX, 1))?;
                 self.write_buffer(py, &rest, left)
             }
         }
