@@ -12,6 +12,7 @@ async def home() -> JsonResponse:
 """
 
 from vibora._core import __version__
+from vibora.access import AccessLog
 from vibora.app import Vibora
 from vibora.blueprints import Blueprint, CallNext
 from vibora.cache import Cache, CacheControl, CachedResponse
@@ -50,6 +51,7 @@ from vibora.routing import RouterStrategy
 from vibora.static import StaticHandler
 
 __all__ = [
+    "AccessLog",
     "BadRequest",
     "Blueprint",
     "Cache",

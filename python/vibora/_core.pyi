@@ -8,9 +8,10 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, Self, TypeAlias, Unpack, final, overload
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias, Unpack, final, overload
 
-from typing_extensions import disjoint_base
+from _typeshed import StrPath
+from typing_extensions import Buffer, disjoint_base
 
 from vibora.app import Vibora
 from vibora.cookies import CookieAttributes, CookieScope
@@ -439,6 +440,13 @@ class Request:
         None where nobody knows it, as on a unix socket without `Vibora(trusted_proxies=["unix"])`.
         """
     @property
+    def id(self) -> str:
+        """What the request is called, in the access log as well.
+
+        The `X-Request-ID` that the client or a proxy has sent, if it is at most 128 letters, digits and marks of
+        tokens; else 16 or more hexadecimal digits that no other request has.
+        """
+    @property
     def cookies(self) -> dict[str, str]:
         """The cookies of the request: names and decoded values (RFC 6265bis §4.2).
 
@@ -811,6 +819,8 @@ class Route:
         strategy: Literal["strict", "redirect", "clone"] = "strict",
         form_limits: tuple[int, int, int, int, int] | None = None,
     ) -> Self: ...
+    def count_in(self, entry: int) -> None:
+        """Have its requests counted in an entry of `Metrics`; in the first one when it is never called."""
     @property
     def handler(self) -> Callable[..., Any]:
         """What answers."""
@@ -965,6 +975,67 @@ class TLSContext:
         """The last second in which each certificate is valid, since 1970."""
 
 @final
+class AccessLog:
+    """The lines of one worker's access log, written by a thread of its own.
+
+    What waits to be written is bounded: a destination that does not keep up costs lines, never time.
+
+    Args:
+        event_loop: The loop, whose timer hands over lines that have waited for a tenth of a second.
+        format: `"text"` or `"json"`.
+        logger: Where it says that lines are lost.
+        path: The file that lines are appended to, opened again when it was moved away; the standard output when None.
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
+
+    def __new__(
+        cls,
+        event_loop: asyncio.AbstractEventLoop,
+        format: Literal["text", "json"],  # noqa: A002  as `AccessLog.format`
+        *,
+        logger: logging.Logger,
+        path: StrPath | None = None,
+    ) -> Self: ...
+    def flush(self) -> None:
+        """Hand over what there is. Returns at once."""
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written."""
+    def close(self, timeout: float) -> bool:
+        """Hand over what there is, and wait for the writer.
+
+        Args:
+            timeout: Seconds that it may take.
+
+        Returns:
+            Whether all is written.
+        """
+
+@final
+class Metrics:
+    """Counts what one worker does, in memory that other processes read.
+
+    Args:
+        memory: The memory, in words of 64 bits.
+        gauges: The first word of this process: its connections, and after it the requests in flight.
+        entries: The first word of the entries: for each method the count of each class of status, then that of each
+            class of durations, then the microseconds and the bytes of all.
+    """
+
+    BOUNDS: ClassVar[list[float]]
+    """The upper bounds of the durations, in seconds; longer ones have a class of their own."""
+    METHODS: ClassVar[list[str]]
+    """The methods that are told apart."""
+    CLASSES: ClassVar[int]
+    """The classes of statuses: none, and 1xx to 5xx."""
+    ENTRY: ClassVar[int]
+    """The words of an entry."""
+
+    def __new__(cls, memory: Buffer, gauges: int, entries: int) -> Self: ...
+
+@final
 class Server:
     """The connections of one worker: makes their protocols, owns their timers.
 
@@ -982,6 +1053,9 @@ class Server:
         clock: The clock of its deadlines; the system's when omitted. Whoever moves it calls `tick`.
         intercept: Ask `on_error` about automatic answers to OPTIONS as well, with an `AutomaticOptions`.
         on_sent: Called with the request, the route and the outcome of each response, when it is out.
+        access: Where its lines of the access log go: a log, or what is called with the outcome of each response, its
+            route, the address of the client and what the request is called.
+        metrics: Where its requests are counted.
         tls: What connections are encrypted with, by the core.
         proxy_protocol: The networks and addresses whose connections begin with a header of the PROXY protocol, and
             `"unix"`.
@@ -1010,6 +1084,8 @@ class Server:
         proxy_protocol: Iterable[str] | None = None,
         max_connections: int = 0,
         on_pressure: Callable[[bool], object] | None = None,
+        access: AccessLog | Callable[[Outcome, Route | None, str | None, str], object] | None = None,
+        metrics: Metrics | None = None,
     ) -> Self: ...
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection: the factory that `loop.create_server` takes."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, Unpack
 
 from vibora import _core
 from vibora._core import Request
+from vibora.access import AccessLog
 from vibora.blueprints import Blueprint, Place
 from vibora.components import Component, Components, Scope
 from vibora.exceptions import ConfigurationError, DuplicateRoute
@@ -52,6 +53,8 @@ class Vibora(Blueprint):
         url_scheme: The scheme of absolute URLs.
         trusted_proxies: The proxies it stands behind, such as `["127.0.0.1", "10.0.0.0/8", "unix"]`: what they say
             about the client is believed, and what anybody else says is not. `TrustedProxies` describes it.
+        access_log: Write a line for each request: `"text"`, `"json"`, `"logging"`, or an `AccessLog`, which describes
+            them.
 
         static: Directories whose files it serves: `StaticHandler(["static"])` is registered under its `url_prefix`.
 
@@ -62,11 +65,12 @@ class Vibora(Blueprint):
         server_name: The same.
         url_scheme: The same.
         trusted_proxies: The same, as `TrustedProxies` or None; read when a server starts.
+        access_log: The same, as `AccessLog` or None; read when a server starts.
         components: What handlers ask for by type; `add_component` adds to them.
         runtimes: What serves it in this process.
 
     Raises:
-        ConfigurationError: If a trusted proxy is neither an address nor a network.
+        ConfigurationError: If a trusted proxy is neither an address nor a network, or there is no such access log.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Vibora(Blueprint):
         server_name: str | None = None,
         url_scheme: str = "http",
         trusted_proxies: TrustedProxies | Iterable[str] | None = None,
+        access_log: AccessLog | str | None = None,
         static: "StaticHandler | None" = None,
     ) -> None:
         super().__init__()
@@ -90,6 +95,7 @@ class Vibora(Blueprint):
         if trusted_proxies is not None and not isinstance(trusted_proxies, TrustedProxies):
             trusted_proxies = TrustedProxies(trusted_proxies)
         self.trusted_proxies = trusted_proxies
+        self.access_log = AccessLog.of(access_log)
         self._router = _core.Router()
         self._servers: list[Server] = []
         self.runtimes: Final[list[Runtime]] = []
@@ -329,6 +335,7 @@ class Vibora(Blueprint):
         max_rss: int | None = None,
         debug: bool = False,
         reload: bool = False,
+        access_log: str | None = None,
         **ingress: "Unpack[Ingress]",
     ) -> None:
         """Serve the app until SIGINT or SIGTERM: the whole program, with its loop, its workers and its log.
@@ -351,6 +358,8 @@ class Vibora(Blueprint):
             max_rss: Bytes of memory beyond which a worker is replaced.
             debug: Show tracebacks to clients.
             reload: Start the app anew when its files change; needs `vibora[dev]`.
+            access_log: Write a line for each request: `"text"`, `"json"`, `"logging"` or `"off"`; as the app says when
+                None.
             **ingress: `tls`, what connections are encrypted with (`vibora.tls.TLS`), and `proxy_protocol`, a list of
                 the networks of load balancers that speak the PROXY protocol.
 
@@ -374,6 +383,7 @@ class Vibora(Blueprint):
             max_rss=max_rss,
             debug=debug,
             reload=reload,
+            access_log=access_log,
             ingress=ingress,
         )
         run(self, settings, sock)

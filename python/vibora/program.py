@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from vibora import _core, targets
+from vibora.access import AccessLog
 from vibora.exceptions import CannotListen, ConfigurationError
 from vibora.notify import Notifier
 from vibora.settings import Settings
@@ -108,6 +109,7 @@ def _listeners(settings: Settings, sock: socket.socket | None) -> Listeners:
 def _serve(app: "Vibora", settings: Settings, listeners: Listeners, notifier: Notifier) -> int:
     """Serve with this process alone; return the exit code."""
     has_terminal = terminal_is_there()
+    AccessLog.configure(app, settings)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ import logging
 import selectors
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, Unpack
@@ -40,6 +41,8 @@ IDLE_GRACE: Final = 0.3
 ACCEPT_TIMEOUT: Final = 0.25
 #: Seconds that cancelled exchanges have to clean up, and then aborted connections to go away.
 CANCEL_TIMEOUT: Final = 1.0
+#: Seconds that the last lines of the access log may take to be written.
+LOG_TIMEOUT: Final = 1.0
 
 
 class Server:
@@ -77,6 +80,7 @@ class Server:
         self._stopped = asyncio.Event()
         most = connection_limit(self._limits.max_connections)
         self._gate = Gate(self._listeners.values, most)
+        self._access = app.access_log.start(self._loop) if app.access_log else None
         self._core = _core.Server(
             self._loop,
             runtime.router,
@@ -93,6 +97,7 @@ class Server:
             proxy_protocol=proxy_protocol or None,
             max_connections=most,
             on_pressure=self._gate.set,
+            access=self._access,
         )
 
     @classmethod
@@ -118,7 +123,7 @@ class Server:
 
         Raises:
             ConfigurationError: If a route, a hook or a provider asks for what there is not, or if what stands in front
-                of HTTP makes no sense.
+                of HTTP makes no sense, or the access log cannot be opened.
         """
         runtime = Runtime(app, debug=debug)
         try:
@@ -319,10 +324,27 @@ class Server:
         finally:
             try:
                 await self._runtime.stop(self._limits.graceful_timeout or 0, self._hurried)
+                await self._close_access_log()
             finally:
                 for callback in self._clean_ups:
                     callback()
                 self._stopped.set()
+
+    async def _close_access_log(self) -> None:
+        log = self._access
+        if not isinstance(log, _core.AccessLog):
+            return
+        closed = asyncio.Event()
+
+        def close() -> None:
+            if not log.close(LOG_TIMEOUT):
+                logger.warning("stopping: the last lines of the access log could not be written")
+            with contextlib.suppress(RuntimeError):  # the loop has ended, too
+                self._loop.call_soon_threadsafe(closed.set)
+
+        # A thread of its own: those of the loop may all be held by handlers that do not end.
+        threading.Thread(target=close, name="vibora access log", daemon=True).start()
+        await closed.wait()
 
     async def _call_hooks(self) -> None:
         """Call the app's hooks. They have as long as exchanges have to end; in a hurry, a second."""

@@ -39,6 +39,9 @@ class Settings:
         reload_dirs: The directories that are watched; the current one and that of the app when empty.
         uvloop: Use uvloop, where it is installed.
         log_level: The level of the log, unless the program has configured one.
+        access_log: How the access log is written: `"text"`, `"json"`, `"logging"` or `"off"`; as the app says when
+            None.
+        access_log_file: The file that it is written to; the standard output when None.
         ingress: What stands between the network and HTTP: TLS, the PROXY protocol.
         limits: Fields of `ServerLimits` that go before those of the app.
         target: Where the app is imported from, such as `module:app`; found out when None.
@@ -58,6 +61,8 @@ class Settings:
     reload_dirs: tuple[str, ...] = ()
     uvloop: bool = True
     log_level: str = "info"
+    access_log: str | None = None
+    access_log_file: str | None = None
     ingress: Ingress = field(default_factory=Ingress)
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     target: str | None = None
@@ -161,6 +166,13 @@ def a_level(text: str) -> str:
     raise ValueError(f"expected one of {', '.join(LEVELS)}, got {text!r}")
 
 
+def a_log_format(text: str) -> str:
+    """Return a format of the access log."""
+    if text.lower() in FORMATS:
+        return text.lower()
+    raise ValueError(f"expected one of {', '.join(FORMATS)}, got {text!r}")
+
+
 def a_demand(text: str) -> str:
     """Return whether clients show certificates."""
     if text in {"none", "optional", "required"}:
@@ -174,6 +186,8 @@ def a_tls_version(text: str) -> str:
         return text
     raise ValueError(f"expected 1.2 or 1.3, got {text!r}")
 
+
+FORMATS: Final = ("text", "json", "logging", "off")
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
@@ -236,6 +250,13 @@ OPTIONS: Final = (
     Option("debug", a_truth, "show tracebacks to clients"),
     Option("uvloop", a_truth, "use uvloop, where it is installed (default), or asyncio's own event loop"),
     Option("log_level", a_level, f"what is logged: {', '.join(LEVELS)} (default: info)", "LEVEL"),
+    Option(
+        "access_log",
+        a_log_format,
+        "write a line for each request: text, json, logging (to the logger vibora.access) or off (default)",
+        "FORMAT",
+    ),
+    Option("access_log_file", str, "the file that these lines are appended to (default: standard output)", "FILE"),
     Option("workers", a_count, "processes that serve (default: 1)", "N", "workers"),
     Option(
         "supervise",

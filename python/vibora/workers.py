@@ -37,6 +37,7 @@ from types import FrameType
 from typing import Final, NoReturn, cast
 
 from vibora import program, targets
+from vibora.access import AccessLog
 from vibora.app import Vibora
 from vibora.exceptions import CannotListen, ConfigurationError
 from vibora.limits import ServerLimits
@@ -78,6 +79,7 @@ def work(source: Vibora | str, settings: Settings, sockets: Sequence[socket.sock
     try:
         app = targets.load(source) if isinstance(source, str) else source
         app.server_limits = replace(app.server_limits, **settings.limits)
+        AccessLog.configure(app, settings)
         return _serve(app, settings, sockets, channel)
     except (CannotListen, ConfigurationError) as error:
         text = f"error: {error}\n"  # what to do about it is in the message

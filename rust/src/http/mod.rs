@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod body;
 pub mod connection;
 pub mod cookies;

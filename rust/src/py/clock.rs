@@ -71,6 +71,11 @@ mod imp {
     pub(crate) fn unix_seconds() -> u64 {
         read(libc::CLOCK_REALTIME_COARSE).tv_sec as u64
     }
+
+    pub(crate) fn unix_milliseconds() -> u64 {
+        let time = read(libc::CLOCK_REALTIME_COARSE);
+        (time.tv_sec as u64) * 1_000 + (time.tv_nsec as u64) / 1_000_000
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -88,6 +93,12 @@ mod imp {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs())
     }
+
+    pub(crate) fn unix_milliseconds() -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64)
+    }
 }
 
-pub(crate) use imp::unix_seconds;
+pub(crate) use imp::{unix_milliseconds, unix_seconds};

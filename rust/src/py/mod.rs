@@ -18,6 +18,7 @@
     reason = "the public documentation of native classes is in _core.pyi"
 )]
 
+mod access;
 mod cell;
 mod clock;
 mod construct;
@@ -26,6 +27,7 @@ mod context;
 mod errors;
 mod exchange;
 mod headers;
+mod metrics;
 mod multipart;
 mod protocol;
 mod proxies;
@@ -48,11 +50,15 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::access::AccessLog;
+    #[pymodule_export]
     use super::clock::ManualClock;
     #[pymodule_export]
     use super::exchange::Exchange;
     #[pymodule_export]
     use super::headers::Headers;
+    #[pymodule_export]
+    use super::metrics::Metrics;
     #[pymodule_export]
     use super::multipart::{FormData, FormReader, MultipartParser, PartHead};
     #[pymodule_export]

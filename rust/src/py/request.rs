@@ -22,6 +22,7 @@ use super::query::QueryArgs;
 use super::route::Route;
 use super::server::{Server, settle};
 use super::text::{latin1, utf8};
+use crate::http::access::is_id;
 use crate::http::cookies;
 use crate::http::fields::FieldMap;
 use crate::http::forwarded::{Peer, Scheme};
@@ -47,6 +48,17 @@ pub(crate) struct State {
     form: Option<Py<PyAny>>,
     /// What the app keeps of the exchange: a `vibora.components.Frame`.
     frame: Option<Py<PyAny>>,
+    /// What it is called, unless the client says so: the number that `Server::ids` has given it; 0 if none yet.
+    number: u64,
+}
+
+/// Who is at the other end, for those who decide whether to trust it.
+pub(crate) fn peer_of(caller: &Caller) -> Peer {
+    match caller.ip() {
+        Some(address) => Peer::Address(address),
+        None if caller.unix_socket => Peer::UnixSocket,
+        None => Peer::Unknown,
+    }
 }
 
 /// The request as the client sent it, where trusted proxies tell.
@@ -106,8 +118,13 @@ impl Request {
                 exits: None,
                 form: None,
                 frame: None,
+                number: 0,
             }),
         }
+    }
+
+    pub(crate) fn set_number(&self, py: Python<'_>, number: u64) {
+        self.state.borrow(py).number = number;
     }
 
     pub(crate) fn is_safe(&self) -> bool {
@@ -280,13 +297,8 @@ impl Request {
         if let Some(reported) = &self.state.borrow(py).reported {
             return Some(reported.clone());
         }
-        let peer = match self.caller.ip() {
-            Some(address) => Peer::Address(address),
-            None if self.caller.unix_socket => Peer::UnixSocket,
-            None => Peer::Unknown,
-        };
         let fields = self.fields();
-        let origin = proxies.trust.origin(peer, &fields);
+        let origin = proxies.trust.origin(peer_of(&self.caller), &fields);
         let scheme = origin.scheme.unwrap_or_else(|| self.connected_scheme());
         let mut host = origin
             .host
@@ -421,6 +433,20 @@ impl Request {
     fn client_ip(&self, py: Python<'_>) -> Option<String> {
         self.reported(py)
             .map_or_else(|| self.connected_ip(), |reported| reported.client.clone())
+    }
+
+    #[getter]
+    fn id(&self, py: Python<'_>) -> String {
+        let given = self.field(b"x-request-id").filter(|value| is_id(value));
+        if let Some(given) = given.and_then(|value| String::from_utf8(value).ok()) {
+            return given;
+        }
+        let ids = &self.server.get().ids;
+        let mut state = self.state.borrow(py);
+        if state.number == 0 {
+            state.number = ids.next(py);
+        }
+        ids.spell(state.number)
     }
 
     #[getter]

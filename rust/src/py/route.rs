@@ -1,6 +1,7 @@
 //! Routes as Python registers them: the handler with its call plan, computed once, and the router over them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::ffi;
@@ -195,6 +196,14 @@ pub(crate) struct Route {
     pub(crate) min_body_rate: u64,
     pub(crate) on_disconnect: OnDisconnect,
     pub(crate) form_limits: FormLimits,
+    /// Where `Metrics` counts its requests.
+    metrics_entry: AtomicUsize,
+}
+
+impl Route {
+    pub(crate) fn metrics_entry(&self) -> usize {
+        self.metrics_entry.load(Ordering::Relaxed)
+    }
 }
 
 /// A host that a route is bound to.
@@ -455,6 +464,7 @@ impl Route {
             });
         }
         Ok(Self {
+            metrics_entry: AtomicUsize::new(0),
             wants_request: plan
                 .iter()
                 .any(|argument| matches!(argument, Argument::Request)),
@@ -485,6 +495,11 @@ impl Route {
             on_disconnect,
             form_limits: form_limits.map_or_else(FormLimits::default, FormLimits::from_tuple),
         })
+    }
+
+    /// Has its requests counted in an entry of `Metrics`.
+    fn count_in(&self, entry: usize) {
+        self.metrics_entry.store(entry, Ordering::Relaxed);
     }
 
     #[getter]

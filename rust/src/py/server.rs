@@ -8,9 +8,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::access::{AccessLog, Ids};
 use super::cell::GilCell;
 use super::clock::{self, Clock, ManualClock};
 use super::errors::exception;
+use super::metrics::Metrics;
 use super::protocol::{Buffers, Protocol};
 use super::proxies::TrustedProxies;
 use super::route::{Router, Table};
@@ -92,6 +94,13 @@ pub(crate) enum Stage {
     Closing,
 }
 
+/// Where lines of the access log go.
+pub(crate) enum Access {
+    Lines(Py<AccessLog>),
+    /// A function that makes records for `logging`.
+    Records(Py<PyAny>),
+}
+
 /// Counts answers, and tells when there are so many.
 struct Answers {
     count: u64,
@@ -115,6 +124,11 @@ pub(crate) struct Server {
     pub(crate) intercept: bool,
     /// Who wants to know what became of responses.
     pub(crate) on_sent: Option<Py<PyAny>>,
+    pub(crate) access: Option<Access>,
+    pub(crate) metrics: Option<Py<Metrics>>,
+    /// One of these three is there.
+    pub(crate) observes: bool,
+    pub(crate) ids: Ids,
     pub(crate) logger: Py<PyAny>,
     create_future: Py<PyAny>,
     /// What every exchange's context is a copy of.
@@ -348,6 +362,9 @@ impl Server {
             *slot = Some(protocol);
         }
         timers.open += 1;
+        if let Some(metrics) = &self.metrics {
+            metrics.get().set_connections(timers.open);
+        }
         key
     }
 
@@ -384,6 +401,9 @@ impl Server {
             timers.open -= 1;
             let room = timers.full && timers.open + self.coming.count() < self.max_connections;
             timers.full &= !room;
+            if let Some(metrics) = &self.metrics {
+                metrics.get().set_connections(timers.open);
+            }
             if timers.open > 0 {
                 (protocol, None, Vec::new(), room)
             } else {
@@ -482,7 +502,8 @@ impl Server {
     )]
     #[pyo3(signature = (
         event_loop, router, *, on_error, limits, logger, app=None, proxies=None, on_failure=None, clock=None,
-        intercept=false, on_sent=None, tls=None, proxy_protocol=None, max_connections=0, on_pressure=None
+        intercept=false, on_sent=None, tls=None, proxy_protocol=None, max_connections=0, on_pressure=None,
+        access=None, metrics=None
     ))]
     fn new(
         py: Python<'_>,
@@ -501,6 +522,8 @@ impl Server {
         proxy_protocol: Option<&Bound<'_, PyAny>>,
         max_connections: usize,
         on_pressure: Option<Py<PyAny>>,
+        access: Option<Bound<'_, PyAny>>,
+        metrics: Option<Py<Metrics>>,
     ) -> PyResult<Self> {
         let clock = clock.map_or(Clock::System, Clock::Manual);
         let asyncio = py.import("asyncio")?;
@@ -538,7 +561,14 @@ impl Server {
             on_error,
             on_failure,
             intercept,
+            observes: on_sent.is_some() || access.is_some() || metrics.is_some(),
             on_sent,
+            access: access.map(|access| match access.cast_into::<AccessLog>() {
+                Ok(lines) => Access::Lines(lines.unbind()),
+                Err(other) => Access::Records(other.into_inner().unbind()),
+            }),
+            metrics,
+            ids: Ids::new(),
             logger,
             context: context.unbind(),
             limits: ServerLimits {
@@ -693,6 +723,9 @@ impl Server {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.app)?;
         visit.call(&self.on_error)?;
+        if let Some(Access::Records(function)) = &self.access {
+            visit.call(function)?;
+        }
         visit.call(&self.on_failure)?;
         visit.call(&self.on_pressure)
     }

@@ -2,15 +2,23 @@
 //!
 //! Durations are of real time, finer than the milliseconds of deadlines, also where a test moves the clock of those.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::{Cancelled, Protocol};
-use crate::py::request::Request;
+use crate::http::access::{Record, is_id};
+use crate::http::fields::FieldMap;
+use crate::http::head::{RequestHead, Span};
+use crate::py::access::AccessLog;
+use crate::py::request::{Request, peer_of};
 use crate::py::route::Route;
+use crate::py::server::{Access, Server};
 use crate::py::text::latin1;
+
+/// The field that gives a request its name, where the client or a proxy has done so.
+const ID_FIELD: &[u8] = b"x-request-id";
 
 /// How much of a request line is kept.
 const KEPT: usize = 2_000;
@@ -46,7 +54,46 @@ pub(super) struct Watched {
     end: u64,
     reason: Reason,
     pub(super) request: Option<Py<Request>>,
-    route: Option<Py<Route>>,
+    pub(super) route: Option<Py<Route>>,
+    /// What the request is called: as the client says, or a number.
+    id: Option<Box<[u8]>>,
+    number: u64,
+    /// The client's address, where a proxy tells it.
+    client: Option<String>,
+}
+
+impl Watched {
+    fn word(&self, at: usize) -> &[u8] {
+        word(&self.line, at)
+    }
+
+    fn id(&self, server: &Server) -> Vec<u8> {
+        match &self.id {
+            Some(id) => id.to_vec(),
+            None if self.number == 0 => Vec::new(),
+            None => server.ids.spell(self.number).into_bytes(),
+        }
+    }
+}
+
+fn word(line: &[u8], at: usize) -> &[u8] {
+    line.split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+        .nth(at)
+        .unwrap_or_default()
+}
+
+/// The path of a target, without the query.
+fn path_of(target: &[u8]) -> &[u8] {
+    target.split(|b| *b == b'?').next().unwrap_or_default()
+}
+
+/// What the client says that the request is called, if that is harmless.
+fn given_id<'a>(head: &RequestHead, octets: &'a [u8]) -> Option<&'a [u8]> {
+    let field = head.fields.iter().find(|field| {
+        field.name.len() == ID_FIELD.len() && field.name.of(octets).eq_ignore_ascii_case(ID_FIELD)
+    })?;
+    Some(field.value.of(octets)).filter(|value| is_id(value))
 }
 
 /// `vibora.Outcome`.
@@ -67,27 +114,16 @@ pub(crate) struct Outcome {
     client: Option<(String, u16)>,
 }
 
-impl Outcome {
-    fn word(&self, at: usize) -> &[u8] {
-        self.line
-            .split(u8::is_ascii_whitespace)
-            .filter(|word| !word.is_empty())
-            .nth(at)
-            .unwrap_or_default()
-    }
-}
-
 #[pymethods]
 impl Outcome {
     #[getter]
     fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        latin1(py, self.word(0))
+        latin1(py, word(&self.line, 0))
     }
 
     #[getter]
     fn path<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        let target = self.word(1);
-        latin1(py, target.split(|b| *b == b'?').next().unwrap_or_default())
+        latin1(py, path_of(word(&self.line, 1)))
     }
 
     fn __repr__(&self) -> String {
@@ -102,8 +138,9 @@ impl Outcome {
 }
 
 impl Protocol {
+    #[inline]
     fn observes(&self) -> bool {
-        self.server.get().on_sent.is_some()
+        self.server.get().observes
     }
 
     /// A request has begun.
@@ -111,8 +148,13 @@ impl Protocol {
         if !self.observes() {
             return;
         }
+        self.begin_watching(py, octets);
+    }
+
+    fn begin_watching(&self, py: Python<'_>, octets: &[u8]) {
+        let server = self.server.get();
         let line = octets.split(|b| *b == b'\r').next().unwrap_or_default();
-        let watched = Watched {
+        let mut watched = Watched {
             line: line.get(..KEPT).unwrap_or(line).to_vec(),
             started: Instant::now(),
             first: None,
@@ -122,8 +164,37 @@ impl Protocol {
             reason: Reason::Complete,
             request: None,
             route: None,
+            id: None,
+            number: 0,
+            client: None,
         };
-        self.state.borrow(py).watched = Some(Box::new(watched));
+        if server.access.is_some() {
+            if !octets.is_empty() {
+                let head = server.head.borrow(py);
+                watched.id = given_id(&head, octets).map(Into::into);
+            }
+            if watched.id.is_none() {
+                watched.number = server.ids.next(py);
+            }
+            // Asked now: the transport does not know it any more when the connection is lost.
+            if let Ok(caller) = self.caller(py) {
+                if let (Some(proxies), false) = (&server.proxies, octets.is_empty()) {
+                    let head = server.head.borrow(py);
+                    let range = |span: Span| span.start as usize..span.end as usize;
+                    let fields = head
+                        .fields
+                        .iter()
+                        .map(|field| (range(field.name), range(field.value)));
+                    let fields = FieldMap::from_spans(octets, fields);
+                    let origin = proxies.get().trust.origin(peer_of(&caller), &fields);
+                    watched.client = origin.client.map(|address| address.to_string());
+                }
+            }
+        }
+        let before = self.state.borrow(py).watched.replace(Box::new(watched));
+        if let (Some(metrics), None) = (&server.metrics, before) {
+            metrics.get().begun();
+        }
     }
 
     /// The request that is being watched has an object now.
@@ -136,9 +207,13 @@ impl Protocol {
         if !self.observes() {
             return;
         }
+        let keep = self.server.get().on_sent.is_some();
         if let Some(watched) = &mut self.state.borrow(py).watched {
-            watched.request = Some(request.clone_ref(py));
+            if keep {
+                watched.request = Some(request.clone_ref(py));
+            }
             watched.route = route.map(|route| route.clone_ref(py));
+            request.get().set_number(py, watched.number);
         }
     }
 
@@ -198,9 +273,9 @@ impl Protocol {
 
     /// Tells of the responses that are out: those the transport has taken, or never will.
     pub(super) fn report(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(on_sent) = &self.server.get().on_sent else {
+        if !self.observes() {
             return Ok(());
-        };
+        }
         let (sent, lost) = {
             let mut state = self.state.borrow(py);
             let lost = state.transport.is_none() || state.aborted;
@@ -211,28 +286,14 @@ impl Protocol {
             (std::mem::take(&mut state.sent), stuck.then_some(state.cut))
         };
         let client = self.caller(py)?.address.clone();
-        for watched in sent {
-            let reason = match (watched.reason, lost) {
+        let now = Instant::now();
+        for mut watched in sent {
+            watched.reason = match (watched.reason, lost) {
                 (Reason::Complete, Some(true)) => Reason::TimedOut,
                 (Reason::Complete, Some(false)) => Reason::Disconnected,
                 (reason, _) => reason,
             };
-            let since = |moment: Instant| moment.duration_since(watched.started).as_secs_f64();
-            let outcome = Outcome {
-                status_code: watched.status,
-                bytes_sent: if watched.status.is_some() {
-                    watched.end.saturating_sub(watched.begin)
-                } else {
-                    0
-                },
-                duration: since(Instant::now()),
-                time_to_first_byte: watched.first.map(since),
-                reason: reason.name(),
-                client: client.clone(),
-                line: watched.line,
-            };
-            let told = on_sent.call1(py, (watched.request, watched.route, Py::new(py, outcome)?));
-            if let Err(error) = told {
+            if let Err(error) = self.tell(py, watched, client.as_ref(), now) {
                 self.server.get().log(
                     py,
                     "error",
@@ -240,6 +301,83 @@ impl Protocol {
                     Some(&error),
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// Tells of one response.
+    fn tell(
+        &self,
+        py: Python<'_>,
+        watched: Watched,
+        client: Option<&(String, u16)>,
+        now: Instant,
+    ) -> PyResult<()> {
+        let server = self.server.get();
+        let duration = now.duration_since(watched.started);
+        let first = watched
+            .first
+            .map(|first| first.duration_since(watched.started));
+        let bytes = match watched.status {
+            Some(_) => watched.end.saturating_sub(watched.begin),
+            None => 0,
+        };
+        if let Some(metrics) = &server.metrics {
+            let entry = watched
+                .route
+                .as_ref()
+                .map_or(0, |route| route.get().metrics_entry());
+            metrics
+                .get()
+                .count(entry, watched.word(0), watched.status, duration, bytes);
+        }
+        if let Some(Access::Lines(lines)) = &server.access {
+            let address = client.map(|(address, _)| address);
+            let id = watched.id(server);
+            let record = Record {
+                client: watched
+                    .client
+                    .as_ref()
+                    .or(address)
+                    .map_or(b"", |address| address.as_bytes()),
+                method: watched.word(0),
+                path: path_of(watched.word(1)),
+                route: watched
+                    .route
+                    .as_ref()
+                    .map_or(b"", |route| route.get().pattern.as_bytes()),
+                status: watched.status,
+                bytes,
+                first,
+                duration,
+                id: &id,
+                reason: watched.reason.name(),
+            };
+            AccessLog::add(lines.bind(py), &record)?;
+        }
+        if server.on_sent.is_none() && !matches!(server.access, Some(Access::Records(_))) {
+            return Ok(());
+        }
+        let id = watched.id(server);
+        let address = watched
+            .client
+            .clone()
+            .or_else(|| client.map(|(address, _)| address.clone()));
+        let outcome = Outcome {
+            status_code: watched.status,
+            bytes_sent: bytes,
+            duration: duration.as_secs_f64(),
+            time_to_first_byte: first.as_ref().map(Duration::as_secs_f64),
+            reason: watched.reason.name(),
+            client: client.cloned(),
+            line: watched.line,
+        };
+        let outcome = Py::new(py, outcome)?;
+        if let Some(Access::Records(emit)) = &server.access {
+            emit.call1(py, (&outcome, &watched.route, address, latin1(py, &id)))?;
+        }
+        if let Some(on_sent) = &server.on_sent {
+            on_sent.call1(py, (watched.request, watched.route, outcome))?;
         }
         Ok(())
     }

@@ -273,6 +273,9 @@ impl Protocol {
         let limited = {
             let mut state = this.state.borrow(py);
             state.route = Some(route.clone_ref(py));
+            if let Some(watched) = &mut state.watched {
+                watched.route = Some(route.clone_ref(py));
+            }
             state.note(octets);
             state.large = false;
             state.response_timeout = plan.timeout;

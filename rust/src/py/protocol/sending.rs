@@ -180,7 +180,7 @@ impl Protocol {
             return Ok(Err(error));
         }
         let date = server.date(py);
-        if server.on_sent.is_some() {
+        if server.observes {
             let status = response.get().parts.borrow(py).status;
             self.watch_head(py, status);
         }
