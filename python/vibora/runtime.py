@@ -565,12 +565,12 @@ async def _resolved(response: Response, request: Request) -> Response:
 def _checked(value: Any, function: Handler) -> Response:
     if isinstance(value, Response):
         return value
-    hint = ""
+    hint, kind = "", type(value).__qualname__
     if value is None:
         hint = "; is a `return` missing?"
     elif isinstance(value, dict | list):
         hint = "; JsonResponse(...) sends it as JSON"
-    raise TypeError(f"{describe(function)} must return a Response, not {type(value).__qualname__}{hint}")
+    raise TypeError(f"{describe(function)} must return a Response, not {kind}{hint}")
 
 
 def _may_suspend(function: Handler) -> bool:
