@@ -55,6 +55,7 @@ class Vibora(Blueprint):
             about the client is believed, and what anybody else says is not. `TrustedProxies` describes it.
         access_log: Write a line for each request: `"text"`, `"json"`, `"logging"`, or an `AccessLog`, which describes
             them.
+        metrics_path: Where it tells Prometheus what all workers have counted, such as `"/metrics"`.
 
         static: Directories whose files it serves: `StaticHandler(["static"])` is registered under its `url_prefix`.
 
@@ -66,6 +67,7 @@ class Vibora(Blueprint):
         url_scheme: The same.
         trusted_proxies: The same, as `TrustedProxies` or None; read when a server starts.
         access_log: The same, as `AccessLog` or None; read when a server starts.
+        metrics_path: The same; read when a server starts.
         components: What handlers ask for by type; `add_component` adds to them.
         runtimes: What serves it in this process.
 
@@ -83,6 +85,7 @@ class Vibora(Blueprint):
         url_scheme: str = "http",
         trusted_proxies: TrustedProxies | Iterable[str] | None = None,
         access_log: AccessLog | str | None = None,
+        metrics_path: str | None = None,
         static: "StaticHandler | None" = None,
     ) -> None:
         super().__init__()
@@ -96,6 +99,7 @@ class Vibora(Blueprint):
             trusted_proxies = TrustedProxies(trusted_proxies)
         self.trusted_proxies = trusted_proxies
         self.access_log = AccessLog.of(access_log)
+        self.metrics_path = metrics_path
         self._router = _core.Router()
         self._servers: list[Server] = []
         self.runtimes: Final[list[Runtime]] = []

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -66,7 +67,9 @@ def run(app: "Vibora | None", settings: Settings, sock: socket.socket | None = N
         else:
             from vibora.supervisor import Supervisor  # noqa: PLC0415  one process does without
 
-            status = Supervisor(app, settings, listeners, notifier).run()
+            with tempfile.TemporaryDirectory(prefix="vibora-") as directory:
+                os.environ["VIBORA_METRICS_DIR"] = directory  # workers find it there
+                status = Supervisor(app, settings, listeners, notifier).run()
     except CannotListen as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  the last words of the program
         status = EX_UNAVAILABLE

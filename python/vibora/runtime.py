@@ -20,17 +20,27 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from vibora import _core
-from vibora._core import DeferredResponse, Request, Response, Route
+from vibora._core import DeferredResponse, Request, Response, Route, TextResponse
 from vibora._driving import can_suspend
 from vibora.blueprints import Blueprint, Middleware, Place
 from vibora.components import Constant, Frame, Resolver, Sources, request_specials
 from vibora.errors import answer_error, log_failure
-from vibora.exceptions import AutomaticOptions, ClientDisconnected, HTTPError, SlashRedirect
+from vibora.exceptions import AutomaticOptions, ClientDisconnected, ConfigurationError, HTTPError, SlashRedirect
 from vibora.hooks import Events, HookFunction
-from vibora.routing import Argument, Call, Drive, Handler, describe, is_coroutine_function, read_signature
+from vibora.routing import (
+    Argument,
+    Call,
+    Drive,
+    Handler,
+    compile_route,
+    describe,
+    is_coroutine_function,
+    read_signature,
+)
 
 if TYPE_CHECKING:
     from vibora.app import Vibora
+    from vibora.metrics import Counters
 
 logger: Final = logging.getLogger("vibora")
 
@@ -80,6 +90,11 @@ class Runtime:
         self.app: Final = app
         self.router = _core.Router()
         self._debug: Final = debug
+        self.counters: Counters | None = None
+        if app.metrics_path is not None:
+            from vibora import metrics  # noqa: PLC0415  not every app has them
+
+            self.counters = metrics.Counters.of_program()
         self._resolver = Resolver(app.components, [app])
         self._surroundings: dict[tuple[Blueprint, ...], _Surroundings] = {}
         self._of_route: dict[Route, _Surroundings] = {}
@@ -187,6 +202,20 @@ class Runtime:
         self._around((self.app,))
         for place in self.app.places():
             self.add(place)
+        if self.counters:
+            self._add_metrics(self.counters)
+
+    def _add_metrics(self, counters: "Counters") -> None:
+        async def metrics() -> TextResponse:
+            return TextResponse(counters.text(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+
+        path = self.app.metrics_path or "/metrics"
+        route = compile_route(path, metrics, ("GET",), default_limits=self.app.route_limits, name="vibora.metrics")
+        route.count_in(counters.entry(path))
+        try:
+            self.router.add(route)
+        except _core.RouteConflict:
+            raise ConfigurationError(f"metrics_path {path!r} has a route already") from None
 
     def add(self, place: Place) -> None:
         """Put a route together, and serve it.
@@ -200,6 +229,8 @@ class Runtime:
         around = self._around((self.app, *place.blueprints))
         route = self.app.compile_place(place, functools.partial(self._compose, place, around))
         self._of_route[route] = around
+        if self.counters:
+            route.count_in(self.counters.entry(route.pattern))
         self.router.add(route)
 
     @property

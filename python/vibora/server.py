@@ -98,6 +98,7 @@ class Server:
             max_connections=most,
             on_pressure=self._gate.set,
             access=self._access,
+            metrics=runtime.counters.core if runtime.counters else None,
         )
 
     @classmethod
