@@ -373,7 +373,7 @@ class Blueprint:
             *hooks: The hooks.
         """
         for hook in hooks:
-            if not isinstance(hook, Hook):
+            if not isinstance(cast("object", hook), Hook):
                 raise ConfigurationError(f"a hook is written Hook(event, function), got {hook!r}")
             self.hooks.append(hook)
 

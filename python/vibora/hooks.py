@@ -57,7 +57,7 @@ class Hook:
     handler: HookFunction
 
     def __post_init__(self) -> None:
-        if not isinstance(self.event, Events):
+        if not isinstance(cast("object", self.event), Events):
             raise ConfigurationError(f"a hook's event is one of vibora.Events, got {self.event!r}")
         if not callable(cast("object", self.handler)) or isinstance(self.handler, type):
             raise ConfigurationError(f"a hook is a function, got {self.handler!r}")
