@@ -207,7 +207,7 @@ def test_a_hundred_thousand_requests_leave_nothing(measured: Measured) -> None:
     assert after["instances"] == before["instances"]
     assert after["objects"] - before["objects"] < 50
     assert (after["tasks"], after["exchanges"]) == (before["tasks"], 0)
-    assert measured.cost.descriptors <= descriptors
+    assert wait_until(lambda: measured.cost.descriptors <= descriptors)  # the last connection may still be closing
     assert measured.cost.resident - resident < 2 * MEGABYTE
     assert measured.warnings() == []
 
@@ -252,7 +252,7 @@ def test_clients_that_vanish_leave_nothing(measured: Measured) -> None:
     assert after["instances"] == before["instances"]
     assert after["objects"] - before["objects"] < 50
     assert (after["tasks"], after["exchanges"]) == (before["tasks"], 0)
-    assert measured.cost.descriptors <= descriptors
+    assert wait_until(lambda: measured.cost.descriptors <= descriptors)  # the last connection may still be closing
     assert measured.cost.resident - resident < 4 * MEGABYTE
 
 
