@@ -8,6 +8,8 @@ PORT ?= 5000
 APP ?= examples/responses.py
 # Arguments passed on: `make pytest ARGS='-k pipelining'`, `make bench ARGS='--servers all'`.
 ARGS ?=
+# How long `make check-fuzz` runs each target.
+FUZZ_SECONDS ?= 5
 # The cargo profile of the extension module: `release`, or `quick` while developing (see Cargo.toml).
 PROFILE ?= release
 
@@ -113,8 +115,14 @@ check-deps: | tools  ## licences, advisories and sources of the crates (skipped 
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
 	else echo "cargo-deny is not installed, dependencies were not checked (cargo install --locked cargo-deny)"; fi
 
-check-fuzz: | tools  ## the fuzz targets compile
-	@if [ -f fuzz/Cargo.toml ]; then cargo check --quiet --manifest-path fuzz/Cargo.toml; else echo "fuzz/ has no targets"; fi
+check-fuzz: | tools  ## the fuzz targets compile, and run for FUZZ_SECONDS each (where cargo-fuzz is)
+	cargo check --quiet --manifest-path fuzz/Cargo.toml
+	@if cargo fuzz --version >/dev/null 2>&1; then \
+		for target in $$(cargo fuzz list); do \
+			echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+			log=$$(RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) 2>&1) || { echo "$$log" >&2; exit 1; }; \
+		done; \
+	else echo "cargo-fuzz is not installed, the targets were not run (cargo install cargo-fuzz)"; fi
 
 format: $(VENV)/.group-dev  ## rustfmt, ruff format and ruff's safe fixes
 	cargo fmt
