@@ -567,6 +567,25 @@ class TestAfterResponseSent:
         wait_for(lambda: bool(seen))
         assert seen == [("/slow", None, "disconnected", 0)]
 
+    @pytest.mark.parametrize("leaves", ["with a reset", "with a FIN"])
+    def test_a_handler_that_finishes_has_answered_nobody(self, serve: "Serve", leaves: str) -> None:
+        app, seen = self.app()
+
+        @app.post("/order", on_disconnect="finish")
+        async def order() -> Response:
+            await asyncio.sleep(0.7)  # a peer that has sent FIN counts as gone after half a second
+            return TextResponse("done")
+
+        served = serve(app)
+        with served.connect() as peer:
+            peer.send(b"POST /order HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n")
+            time.sleep(0.05)
+            if leaves == "with a reset":
+                peer.reset()
+        wait_for(lambda: bool(seen))
+        ((path, _, reason, _),) = seen
+        assert (path, reason) == ("/order", "disconnected")
+
     def test_the_client_is_too_slow(self) -> None:
         app, seen = self.app()
         clock = TestClock()

@@ -237,14 +237,27 @@ impl Protocol {
 
     /// A response has been encoded to its end.
     pub(crate) fn watch_end(&self, py: Python<'_>) {
-        if self.observes() {
-            self.watch_over(py, Reason::Complete);
+        if !self.observes() {
+            return;
         }
+        let reason = {
+            let state = self.state.borrow(py);
+            let lost = state.transport.is_none() || state.aborted || state.gone;
+            match (lost, state.cut) {
+                (false, _) => Reason::Complete,
+                (true, true) => Reason::TimedOut,
+                // A handler that finishes what it does has answered nobody.
+                (true, false) => Reason::Disconnected,
+            }
+        };
+        self.watch_over(py, reason);
     }
 
     fn watch_over(&self, py: Python<'_>, reason: Reason) {
         let buffered = self.server.get().out.borrow(py).len() as u64;
         let mut state = self.state.borrow(py);
+        // What is encoded for a connection that is lost goes nowhere.
+        let buffered = state.transport.as_ref().map_or(0, |_| buffered);
         let end = state.handed_over() + buffered;
         if let Some(mut watched) = state.watched.take() {
             watched.end = end;
