@@ -29,7 +29,6 @@ from vibora.server import Server  # noqa: TC001  what `Served` shows
 _REAL_TIME = frozenset(
     {
         "test_backpressure.py",
-        "test_conformance.py",
         "test_disconnects.py",
         "test_examples.py",
         "test_examples_upload.py",
@@ -48,9 +47,10 @@ _REAL_TIME = frozenset(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests of real time two further tries, and the others one: nearly all talk to a server, four at a time."""
+    """Give tests of real time further tries."""
     for item in items:
-        item.add_marker(pytest.mark.flaky(reruns=2 if item.path.name in _REAL_TIME else 1, reruns_delay=1))
+        if item.path.name in _REAL_TIME:
+            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=1))
 
 
 #: Seconds that anything in a test may take before the test fails. Nothing waits for it on the way to success.
