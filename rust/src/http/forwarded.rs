@@ -8,10 +8,11 @@
 //! that is no address ends the walk.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::fields::FieldMap;
 use super::grammar::{is_host_and_port, is_token, trim_ows};
+use super::network::{Network, NetworkError};
 
 /// The fields that may be believed, as a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,49 +55,6 @@ impl ForwardedFields {
 
     const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
-    }
-}
-
-/// A network: an address and how many of its leading bits count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
-
-impl Network {
-    fn contains(self, other: IpAddr) -> bool {
-        let same = |ours: u128, theirs: u128, width: u8| {
-            let shift = u32::from(width.saturating_sub(self.prefix));
-            (ours ^ theirs).checked_shr(shift).unwrap_or(0) == 0
-        };
-        match (self.address, other) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                same(u32::from(ours).into(), u32::from(theirs).into(), 32)
-            }
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-                same(u128::from(ours), u128::from(theirs), 128)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-
-    /// Without the bits that do not count.
-    fn first_address(self) -> IpAddr {
-        match self.address {
-            IpAddr::V4(address) => {
-                let mask = u32::MAX
-                    .checked_shl(u32::from(32 - self.prefix.min(32)))
-                    .unwrap_or(0);
-                IpAddr::V4(Ipv4Addr::from(u32::from(address) & mask))
-            }
-            IpAddr::V6(address) => {
-                let mask = u128::MAX
-                    .checked_shl(u32::from(128 - self.prefix.min(128)))
-                    .unwrap_or(0);
-                IpAddr::V6(Ipv6Addr::from(u128::from(address) & mask))
-            }
-        }
     }
 }
 
@@ -335,41 +293,23 @@ impl Trust {
 }
 
 fn parse_network(entry: &str) -> Result<Network, String> {
-    let expected = "an address, a network such as 10.0.0.0/8, 'unix' or '*'";
-    let (address, prefix) = entry
-        .split_once('/')
-        .map_or((entry, None), |(a, p)| (a, Some(p)));
-    let address: IpAddr = address
-        .parse()
-        .map_err(|_| format!("{entry:?} is not {expected}; names are not looked up"))?;
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = match prefix {
-        None => width,
-        Some(digits) => digits
-            .bytes()
-            .all(|octet| octet.is_ascii_digit())
-            .then(|| digits.parse::<u8>().ok())
-            .flatten()
-            .filter(|prefix| *prefix <= width)
-            .ok_or_else(|| {
-                format!("the prefix of {entry:?} must be 0 to {width}, not {digits:?}")
-            })?,
-    };
-    let network = Network { address, prefix };
-    let first = network.first_address();
+    let network = Network::parse(entry).map_err(|error| match error {
+        NetworkError::Address => format!(
+            "{entry:?} is not an address, a network such as 10.0.0.0/8, 'unix' or '*'; names are not looked up"
+        ),
+        NetworkError::Bits(most) => {
+            let digits = entry.split_once('/').map_or("", |(_, digits)| digits);
+            format!("the prefix of {entry:?} must be 0 to {most}, not {digits:?}")
+        }
+    })?;
+    let (first, address) = (network.first_address(), network.address());
     if first != address {
+        let bits = network.bits();
         return Err(format!(
-            "{entry:?} is an address within a network: the network is {first}/{prefix}, the address is {address}"
+            "{entry:?} is an address within a network: the network is {first}/{bits}, the address is {address}"
         ));
     }
-    // An IPv4 address may be written as an IPv6 one; addresses are compared as what they are.
-    Ok(match (address.to_canonical(), prefix.checked_sub(96)) {
-        (IpAddr::V4(mapped), Some(prefix)) if address.is_ipv6() => Network {
-            address: IpAddr::V4(mapped),
-            prefix,
-        },
-        _ => network,
-    })
+    Ok(network)
 }
 
 /// RFC 7239 §6: `node = nodename [ ":" node-port ]`, for addresses only. An IPv6 address may stand without brackets, as

@@ -13,6 +13,7 @@ pub mod forwarded;
 pub mod grammar;
 pub mod head;
 pub mod multipart;
+pub mod network;
 pub mod parameters;
 pub mod proxy;
 pub mod response;

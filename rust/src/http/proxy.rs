@@ -202,54 +202,6 @@ fn v6(block: &[u8]) -> Option<SocketAddr> {
     ))
 }
 
-/// A network: an address and how many of its leading bits count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
-}
-
-impl Network {
-    /// The network that has this address; `None` if there are not as many bits.
-    #[must_use]
-    pub fn new(address: IpAddr, bits: u8) -> Option<Self> {
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        (bits <= most).then_some(Self { address, bits })
-    }
-
-    /// An address, or an address and a number of bits: `10.0.0.0/8`. Bits beyond those that count make no difference.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(number(bits)?)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        Self::new(
-            address,
-            bits.map_or(Some(most), |bits| u8::try_from(bits).ok())?,
-        )
-    }
-
-    /// Whether an address belongs to it. An IPv4 address in the form of IPv6, as a socket for both shows it, is an IPv4
-    /// address.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                let differ = u32::from(ours) ^ u32::from(theirs);
-                differ.leading_zeros() >= u32::from(self.bits)
-            }
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-                let differ = u128::from(ours) ^ u128::from(theirs);
-                differ.leading_zeros() >= u32::from(self.bits)
-            }
-            _ => false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -442,46 +394,6 @@ mod tests {
             assert_eq!(parse_proxy(&header), Err(error), "{name}");
             // Nothing is waited for that cannot make it right.
             assert_eq!(parse_proxy(&header[..FIXED_V2]), Err(error), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_network_contains_its_addresses_and_no_others() {
-        for (network, bits, address, inside) in [
-            ("10.0.0.0", 8, "10.255.0.1", true),
-            ("10.0.0.0", 8, "11.0.0.1", false),
-            ("10.0.0.0", 8, "::ffff:10.1.2.3", true),
-            ("192.0.2.1", 32, "192.0.2.1", true),
-            ("192.0.2.1", 32, "192.0.2.2", false),
-            ("0.0.0.0", 0, "203.0.113.9", true),
-            ("0.0.0.0", 0, "::1", false),
-            ("fd00::", 8, "fdab::1", true),
-            ("fd00::", 8, "fe80::1", false),
-            ("::1", 128, "::1", true),
-            ("::", 0, "10.0.0.1", false),
-        ] {
-            let found = Network::new(network.parse().unwrap(), bits).unwrap();
-            assert_eq!(Network::parse(&format!("{network}/{bits}")), Some(found));
-            assert_eq!(
-                found.contains(address.parse().unwrap()),
-                inside,
-                "{network}/{bits} {address}"
-            );
-        }
-        assert_eq!(Network::parse("10.0.0.1"), Network::parse("10.0.0.1/32"));
-        assert_eq!(Network::parse("::1"), Network::parse("::1/128"));
-        for text in [
-            "",
-            "/8",
-            "10.0.0.0/",
-            "10.0.0.0/33",
-            "::/129",
-            "10.0.0.0/+8",
-            "10.0.0/8",
-            "10.0.0.0/8/8",
-            "host",
-        ] {
-            assert_eq!(Network::parse(text), None, "{text:?}");
         }
     }
 }

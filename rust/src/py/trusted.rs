@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 
 use super::errors::vibora_error;
 use super::protocol::Caller;
-use crate::http::proxy::Network;
+use crate::http::network::Network;
 
 pub(crate) struct TrustedPeers {
     networks: Vec<Network>,
@@ -26,7 +26,7 @@ impl TrustedPeers {
                 trusted.unix = true;
                 continue;
             }
-            let network = Network::parse(entry).ok_or_else(|| {
+            let network = Network::parse(entry).map_err(|_| {
                 let message = format!(
                     "proxy_protocol takes networks such as \"10.0.0.0/8\", addresses, and \"unix\", got {entry:?}"
                 );
