@@ -138,8 +138,7 @@ class TestLlmStream:
             yield llm
 
     def serve(self, llm: ModuleType, **model: float) -> contextlib.AbstractContextManager[Client]:
-        # An answer of 503 is an answer, also to an exception of the app's own.
-        client = llm.app.test_client(raise_server_exceptions=False)
+        client = llm.app.test_client()
 
         @contextlib.contextmanager
         def served() -> Iterator[Client]:

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from vibora import (
+    CallNext,
     Events,
     HTTPError,
     JsonResponse,
@@ -196,6 +197,29 @@ class TestExceptions:
 
     def test_an_answer_is_no_exception(self, client: Client) -> None:
         assert client.get("/teapot").status_code == 503
+
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_an_exception_that_is_handled_is_none_either(self, *, wrapped: bool) -> None:
+        app = Vibora()
+
+        @app.handle(LookupError)
+        def unavailable() -> Response:
+            return TextResponse("later", 503)
+
+        if wrapped:
+
+            @app.middleware
+            async def around(request: Request, call_next: CallNext) -> Response:
+                return await call_next(request)
+
+        @app.get("/<kind>")
+        async def fail(kind: str) -> Response:
+            raise LookupError if kind == "handled" else ZeroDivisionError
+
+        with app.test_client() as client:
+            assert client.get("/handled").text == "later"
+            with pytest.raises(ZeroDivisionError):
+                client.get("/unhandled")
 
     def test_a_streams_exception_comes_after_its_chunks(self, client: Client) -> None:
         with client.stream("GET", "/broken") as response:

@@ -553,6 +553,7 @@ class Request:
     @property
     def _collected(self) -> bytes | None: ...
     _frame: Any
+    def _tell_failure(self, error: BaseException) -> None: ...
     def _on_exit(self, callback: Callable[[], object]) -> None:
         """Have something called when the response is out, in the exchange's task, before what was added earlier.
 
@@ -1048,8 +1049,8 @@ class Server:
         logger: Where it logs.
         app: What `Request.app` is.
         proxies: Whose word is taken about the clients; nobody's when None.
-        on_failure: Called with the connection's protocol and each exception that one of its exchanges ends in, before
-            it is known what the app answers to it.
+        on_failure: Called with the connection's protocol and each exception that one of its exchanges ends in, and
+            that nobody has answered for.
         clock: The clock of its deadlines; the system's when omitted. Whoever moves it calls `tick`.
         intercept: Ask `on_error` about automatic answers to OPTIONS as well, with an `AutomaticOptions`.
         on_sent: Called with the request, the route and the outcome of each response, when it is out.

@@ -487,7 +487,7 @@ class Vibora(Blueprint):
                 `Server.protocol` is given.
             debug: Show tracebacks to clients.
             clock: The clock of its deadlines; the system's when omitted.
-            on_failure: Called with the protocol of a connection and the exception in which an exchange of it has ended.
+            on_failure: Called with the protocol of a connection and each exception that nobody answers for.
             **ingress: `tls` and `proxy_protocol`, as for `run`.
         """
         from vibora.server import Server  # noqa: PLC0415  as in `run`
@@ -524,8 +524,8 @@ class Vibora(Blueprint):
             cookies: Cookies that the client has from the beginning.
             base_url: What paths are joined to; its host is the `host` of the requests.
             follow_redirects: Follow redirects, wherever they lead: all of them to this app.
-            raise_server_exceptions: Raise the exception with which a handler or a stream has failed, in place of its
-                500 or of its end.
+            raise_server_exceptions: Raise an exception of a handler, or of a stream, that no error handler has
+                answered, in place of the 500 or of the end of the stream.
             client: The address that the app sees.
             http_version: The version of the requests.
             timeout: Seconds of real time that the client waits for the app, before `httpx.ReadTimeout`; None for ever.

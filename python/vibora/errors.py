@@ -54,13 +54,15 @@ def _show(request: Request | None, error: BaseException, route: Route | None) ->
 
 
 def log_failure(request: Request | None, error: BaseException, route: Route | None) -> None:
-    """Log an exception that nobody has answered for.
+    """Log an exception that nobody has answered for, and tell the test client that waits for the answer.
 
     Args:
         request: The request.
         error: The exception.
         route: The route that matched, if one did.
     """
+    if request is not None:
+        request._tell_failure(error)  # noqa: SLF001
     try:
         shown = repr(error)
     except Exception:  # noqa: BLE001  its own code: the record must come nevertheless

@@ -119,7 +119,7 @@ class Server:
             sockets: Bound sockets; the server owns them from now on. Without any it serves what `protocol` is given.
             debug: Show tracebacks to clients.
             clock: The clock of its deadlines; the system's when omitted. Whoever moves it calls `tick`.
-            on_failure: Called with the protocol of the connection and each exception that an exchange of it ends in.
+            on_failure: Called with the protocol of the connection and each exception that nobody answers for.
             **ingress: `Ingress` describes them.
 
         Raises:

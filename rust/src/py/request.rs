@@ -625,6 +625,16 @@ impl Request {
         }
     }
 
+    /// An exception that nobody has answered for: see [`Server::tell_failure`].
+    fn _tell_failure(&self, py: Python<'_>, error: Bound<'_, PyAny>) {
+        if let Some(protocol) = self.protocol(py) {
+            let server = &protocol.get().server;
+            server
+                .get()
+                .tell_failure(py, &protocol, &PyErr::from_value(error));
+        }
+    }
+
     /// Has `callback`, which may return an awaitable, called when the exchange is over, before those added earlier.
     fn _on_exit(&self, py: Python<'_>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
         let exits = self

@@ -226,18 +226,12 @@ impl Server {
         error: &PyErr,
         route: Option<&Py<super::route::Route>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if self.on_failure.is_some() {
-            let protocol = request.and_then(|request| request.get().protocol(py));
-            if let Some(protocol) = protocol {
-                self.tell_failure(py, &protocol, error);
-            }
-        }
         self.on_error
             .bind(py)
             .call1((request, exception(py, error), route))
     }
 
-    /// Tells whoever wants to know that an exchange has ended in an exception.
+    /// Tells whoever wants to know that an exchange has failed with an exception that nobody has answered for.
     pub(crate) fn tell_failure(&self, py: Python<'_>, protocol: &Py<Protocol>, error: &PyErr) {
         let Some(on_failure) = &self.on_failure else {
             return;
