@@ -2,9 +2,11 @@
 
 import dis
 import inspect
-from collections.abc import Callable, Collection
+import types
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from inspect import isawaitable
 from types import CodeType
+from typing import Final
 
 _SUSPENDING = frozenset({"SEND", "GET_AWAITABLE", "YIELD_FROM"})
 """Operations that hand control to the event loop: every `await`, `async for` and `async with` has one of them."""
@@ -65,6 +67,21 @@ _METHOD_CALLS = (["LOAD_FAST", "LOAD_METHOD", "CALL"], ["LOAD_FAST", "LOAD_ATTR"
 def is_unsuspending_generator(code: CodeType) -> bool:
     """Say whether this is the code of an async generator that yields without ever awaiting."""
     return bool(code.co_flags & inspect.CO_ASYNC_GENERATOR) and not can_suspend(code)
+
+
+MARKER: Final = object()
+"""What `probe` yields and what it waits for."""
+
+
+@types.coroutine
+def _pause() -> Iterator[object]:
+    yield MARKER
+
+
+async def probe() -> AsyncIterator[object]:
+    """Yield, wait, and end: the core tries with it whether it can resume async generators by itself."""
+    yield MARKER
+    await _pause()
 
 
 async def run_exits(exits: list[Callable[[], object]]) -> None:

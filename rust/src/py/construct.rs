@@ -13,10 +13,11 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyClass};
 
 use super::response::{
-    HtmlResponse, JsonResponse, Response, TextResponse, html_parts, json_parts, text_parts,
+    HtmlResponse, JsonResponse, Response, Stream, StreamingResponse, TextResponse, html_parts,
+    json_parts, stream_parts, text_parts,
 };
 
-/// The arguments of a call, by parameter: `content, status_code, headers, cookies`.
+/// The arguments of a call, by parameter: the content, `status_code`, `headers` and `cookies`.
 type Given<'a, 'py> = [Option<Borrowed<'a, 'py, PyAny>>; 4];
 
 /// Sorts the arguments of a vectorcall to their parameters. `None`: the usual way has to deal with them.
@@ -25,6 +26,7 @@ type Given<'a, 'py> = [Option<Borrowed<'a, 'py, PyAny>>; 4];
 /// `args` and `names` are those of a vectorcall in progress.
 unsafe fn sort<'a, 'py>(
     py: Python<'py>,
+    content: &str,
     args: *const *mut ffi::PyObject,
     positional: usize,
     names: *mut ffi::PyObject,
@@ -45,7 +47,7 @@ unsafe fn sort<'a, 'py>(
     let names = names.cast::<PyTuple>().ok()?;
     for (at, name) in names.iter_borrowed().enumerate() {
         let slot = match name.cast::<PyString>().ok()?.to_str().ok()? {
-            "content" => 0,
+            name if name == content => 0,
             "status_code" => 1,
             "headers" => 2,
             "cookies" => 3,
@@ -60,6 +62,9 @@ unsafe fn sort<'a, 'py>(
 
 /// A class that is constructed here.
 trait Constructed: PyClass {
+    /// What the first parameter is called.
+    const CONTENT: &'static str = "content";
+
     fn construct(py: Python<'_>, given: &Given<'_, '_>) -> PyResult<Option<Py<PyAny>>>;
 }
 
@@ -126,6 +131,26 @@ impl Constructed for JsonResponse {
     }
 }
 
+impl Constructed for StreamingResponse {
+    const CONTENT: &'static str = "stream";
+
+    fn construct(py: Python<'_>, given: &Given<'_, '_>) -> PyResult<Option<Py<PyAny>>> {
+        let Some(stream) = optional(given, 0) else {
+            return Ok(None);
+        };
+        let parts = stream_parts(
+            stream,
+            Stream::default(),
+            optional(given, 1),
+            optional(given, 2),
+            optional(given, 3),
+        )?;
+        let response = PyClassInitializer::from(Response::from_parts(parts));
+        let made = Py::new(py, response.add_subclass(Self::from(stream)))?;
+        Ok(Some(made.into_any()))
+    }
+}
+
 /// The usual way of calling a class, for everything that is not constructed here.
 ///
 /// # Safety
@@ -169,7 +194,7 @@ unsafe extern "C" fn vectorcall<T: Constructed>(
         // SAFETY: these are the arguments of this vectorcall.
         let positional = unsafe { ffi::PyVectorcall_NARGS(flags) } as usize;
         // SAFETY: as above.
-        if let Some(given) = unsafe { sort(py, args, positional, names) } {
+        if let Some(given) = unsafe { sort(py, T::CONTENT, args, positional, names) } {
             if let Some(made) = T::construct(py, &given)? {
                 return Ok(made.into_bound(py));
             }
@@ -198,4 +223,5 @@ pub(crate) fn install_all(py: Python<'_>) {
     install::<TextResponse>(&py.get_type::<TextResponse>());
     install::<HtmlResponse>(&py.get_type::<HtmlResponse>());
     install::<JsonResponse>(&py.get_type::<JsonResponse>());
+    install::<StreamingResponse>(&py.get_type::<StreamingResponse>());
 }

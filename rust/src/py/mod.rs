@@ -26,6 +26,7 @@ mod content;
 mod context;
 mod errors;
 mod exchange;
+mod generator;
 mod headers;
 mod metrics;
 mod multipart;

@@ -35,6 +35,16 @@ pub(crate) struct Stream {
     pub(crate) send_head_first: bool,
 }
 
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            chunk_timeout: 10_000,
+            complete_timeout: 0,
+            send_head_first: false,
+        }
+    }
+}
+
 pub(crate) struct Parts {
     pub(crate) status: u16,
     /// `None`: empty.
@@ -528,14 +538,12 @@ impl StreamingResponse {
         send_head_first: bool,
     ) -> PyResult<()> {
         let py = slf.py();
-        check_stream(stream)?;
-        let mut parts = Parts::default();
-        read_common(&mut parts, status_code, headers, cookies)?;
-        parts.stream = Some(Box::new(Stream {
+        let settings = Stream {
             chunk_timeout: milliseconds("chunk_timeout", chunk_timeout)?,
             complete_timeout: milliseconds("complete_timeout", complete_timeout)?,
             send_head_first,
-        }));
+        };
+        let parts = stream_parts(stream, settings, status_code, headers, cookies)?;
         slf.as_super().get().replace(py, parts);
         let old = slf.get().source.borrow(py).replace(stream.clone().unbind());
         drop(old);
@@ -572,6 +580,29 @@ impl StreamingResponse {
         let source = self.source.borrow(py).take();
         drop(source);
     }
+}
+
+impl From<&Bound<'_, PyAny>> for StreamingResponse {
+    fn from(source: &Bound<'_, PyAny>) -> Self {
+        Self {
+            source: GilCell::new(Some(source.clone().unbind())),
+        }
+    }
+}
+
+/// Checks what a stream is made of.
+pub(crate) fn stream_parts(
+    stream: &Bound<'_, PyAny>,
+    settings: Stream,
+    status: Optional<'_, '_>,
+    headers: Optional<'_, '_>,
+    cookies: Optional<'_, '_>,
+) -> PyResult<Parts> {
+    check_stream(stream)?;
+    let mut parts = Parts::default();
+    read_common(&mut parts, status, headers, cookies)?;
+    parts.stream = Some(Box::new(settings));
+    Ok(parts)
 }
 
 pub(crate) fn text_parts(

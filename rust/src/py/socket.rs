@@ -46,8 +46,11 @@ pub(crate) fn is_plain(_transport: &Bound<'_, PyAny>) -> bool {
 
 /// Sends as much of the pieces as the system takes at once, and returns how much that was: 0 as well if it failed, which
 /// the transport will find out by itself.
+///
+/// `more`: more follows at once, so the system may keep the end back that does not fill a packet, until it comes or
+/// until [`push`] says that it does not come yet.
 #[cfg(unix)]
-pub(crate) fn send<const N: usize>(fd: i32, pieces: [&[u8]; N]) -> usize {
+pub(crate) fn send<const N: usize>(fd: i32, pieces: [&[u8]; N], more: bool) -> usize {
     let mut vectors = pieces.map(|piece| libc::iovec {
         iov_base: piece.as_ptr().cast_mut().cast(),
         iov_len: piece.len(),
@@ -60,15 +63,29 @@ pub(crate) fn send<const N: usize>(fd: i32, pieces: [&[u8]; N]) -> usize {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
     let flags = libc::MSG_DONTWAIT;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let flags = if more { flags | libc::MSG_MORE } else { flags };
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = more;
     // SAFETY: the message, its vectors and the pieces outlive the call, which only reads from them.
     let sent = unsafe { libc::sendmsg(fd, &raw const message, flags) };
     usize::try_from(sent).unwrap_or(0)
 }
 
 #[cfg(not(unix))]
-pub(crate) fn send<const N: usize>(_fd: i32, _pieces: [&[u8]; N]) -> usize {
+pub(crate) fn send<const N: usize>(_fd: i32, _pieces: [&[u8]; N], _more: bool) -> usize {
     0
 }
+
+/// Has the system send what it keeps back since the last [`send`].
+#[cfg(unix)]
+pub(crate) fn push(fd: i32) {
+    // The loops set it on every connection; setting it anew sends what waits (tcp(7)).
+    set_option::<libc::c_int>(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, &1);
+}
+
+#[cfg(not(unix))]
+pub(crate) fn push(_fd: i32) {}
 
 /// What the system knows of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

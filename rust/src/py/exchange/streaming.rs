@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use super::{Exchange, Polled, Resume, Stage, poll};
 use crate::http::connection::Outgoing;
 use crate::py::errors::is_cancelled;
+use crate::py::generator::{self, Resumed};
 use crate::py::headers::type_name;
 use crate::py::protocol::{Cancelled, LARGE_CHUNK, exit_request};
 use crate::py::response::{Fields, Response, StreamingResponse};
@@ -20,13 +21,21 @@ const FLUSH_AT: usize = 64 * 1024;
 const FAIR_SHARE: usize = 512 * 1024;
 
 /// Where chunks come from.
-enum Source {
+struct Source {
+    kind: SourceKind,
+    iterator: Py<PyAny>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SourceKind {
     /// An async iterator.
-    Async(Py<PyAny>),
+    Async,
+    /// An async generator that is resumed without its `__anext__`.
+    Generator,
     /// A list's or tuple's iterator: never blocks.
-    Inline(Py<PyAny>),
+    Inline,
     /// A `vibora._threaded.ThreadedIterator`.
-    Threaded(Py<PyAny>),
+    Threaded,
 }
 
 /// How a stream must end once its generator is closed.
@@ -82,11 +91,12 @@ impl Exchange {
         let this = slf.get();
         let protocol = this.protocol.get();
         let (source, share) = this.streaming(py, |streaming| {
-            let source = streaming.source.as_ref().map(|source| source.clone_ref(py));
+            let source = streaming.source.as_ref();
+            let source = source.map(|source| (source.kind, source.iterator.bind(py).clone()));
             (source, streaming.share)
         })?;
-        let Some(source) = source else {
-            match Self::open_stream(slf) {
+        let Some((kind, iterator)) = source else {
+            match Self::open_stream(slf, inline) {
                 Ok(true) => this.put_stage(py, Stage::Pull),
                 Ok(false) => {}
                 Err(error) => Self::stream_failed(slf, error)?,
@@ -119,9 +129,19 @@ impl Exchange {
             this.put_stage(py, Stage::Pull);
             return Ok(Some(py.None()));
         }
-        match source {
-            Source::Async(iterator) | Source::Threaded(iterator) => {
-                match slots::next(iterator.bind(py)).and_then(|next| awaited(&next)) {
+        match kind {
+            SourceKind::Generator => match generator::resume(&iterator) {
+                Resumed::Yielded(chunk) => Self::produced(slf, &chunk)?,
+                Resumed::Exhausted => Self::end_stream(slf, Ending::Finish)?,
+                Resumed::Raised(error) => Self::stream_failed(slf, error)?,
+                Resumed::Suspended(waited) => {
+                    let awaitable = slots::next(&iterator)?;
+                    let suspended = Polled::Yielded(waited);
+                    return Self::chunk_polled(slf, awaited(&awaitable)?, suspended);
+                }
+            },
+            SourceKind::Async | SourceKind::Threaded => {
+                match slots::next(&iterator).and_then(|next| awaited(&next)) {
                     Ok(awaitable) => {
                         let polled = poll(py, &awaitable, Resume::Send);
                         return Self::chunk_polled(slf, awaitable, polled);
@@ -129,7 +149,7 @@ impl Exchange {
                     Err(error) => Self::stream_failed(slf, error)?,
                 }
             }
-            Source::Inline(iterator) => {
+            SourceKind::Inline => {
                 // SAFETY: the argument is an iterator; the result is a new reference, or null at its end or on error.
                 let next = unsafe {
                     Bound::from_owned_ptr_or_opt(py, ffi::PyIter_Next(iterator.as_ptr()))
@@ -159,7 +179,10 @@ impl Exchange {
                 this.rested(py);
                 return Ok(Some(value));
             }
-            Polled::Returned(value) => Self::produced(slf, value.bind(py))?,
+            Polled::Returned(value) => {
+                this.streaming(py, |streaming| streaming.note_beginning(py))?;
+                Self::produced(slf, value.bind(py))?;
+            }
             Polled::Exhausted => Self::end_stream(slf, Ending::Finish)?,
             Polled::Raised(error) => Self::stream_failed(slf, error)?,
         }
@@ -167,7 +190,9 @@ impl Exchange {
     }
 
     /// Creates the source. Returns false if the response has no content: then it is complete.
-    pub(super) fn open_stream(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    ///
+    /// `inline`: there is no task, since the source cannot suspend.
+    pub(super) fn open_stream(slf: &Bound<'_, Self>, inline: bool) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         let protocol = this.protocol.get();
@@ -203,7 +228,7 @@ impl Exchange {
             Self::close_or_end(slf, close)?;
             return Ok(false);
         }
-        let opened = open_source(source.bind(py))?;
+        let opened = open_source(source.bind(py), inline)?;
         this.streaming(py, |streaming| streaming.source = Some(opened))?;
         if head_first {
             this.send_head(py)?;
@@ -252,7 +277,8 @@ impl Exchange {
         let this = slf.get();
         if let Ok(chunks) = value.cast_exact::<PyList>() {
             if this.streaming(py, |streaming| {
-                matches!(streaming.source, Some(Source::Threaded(_)))
+                let source = streaming.source.as_ref();
+                source.is_some_and(|source| source.kind == SourceKind::Threaded)
             })? {
                 for chunk in chunks.iter() {
                     if let Err(error) = this.emit(py, &chunk) {
@@ -378,9 +404,8 @@ impl Exchange {
             (streaming.source.take(), streaming.response.clone_ref(py))
         })?;
         let close = match source {
-            Some(Source::Async(iterator)) => close_async(iterator.bind(py)),
-            Some(Source::Threaded(puller)) => close_async(puller.bind(py)),
-            Some(Source::Inline(_)) => Ok(None),
+            Some(source) if source.kind == SourceKind::Inline => Ok(None),
+            Some(source) => close_async(source.iterator.bind(py)),
             None => Streaming::new(response.bind(py)).close_unstarted(py),
         };
         match close {
@@ -450,14 +475,13 @@ fn close_async(iterator: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
 }
 
 /// Finds out what was given as a stream.
-fn open_source(source: &Bound<'_, PyAny>) -> PyResult<Source> {
+///
+/// `inline`: it was seen that it cannot suspend. Then a generator needs no event loop that would close it: it can be
+/// closed wherever it is dropped.
+fn open_source(source: &Bound<'_, PyAny>, inline: bool) -> PyResult<Source> {
     let py = source.py();
-    let threaded = |value: &Bound<'_, PyAny>| -> PyResult<Source> {
-        let class = py.import("vibora._threaded")?.getattr("ThreadedIterator")?;
-        Ok(Source::Threaded(class.call1((value,))?.unbind()))
-    };
-    if source.is_exact_instance_of::<PyList>() || source.is_exact_instance_of::<PyTuple>() {
-        return Ok(Source::Inline(source.try_iter()?.into_any().unbind()));
+    if let Some(chunks) = Source::of_chunks(source)? {
+        return Ok(chunks);
     }
     let source = if source.is_callable()
         && !slots::is_async_iterator(source)
@@ -468,13 +492,19 @@ fn open_source(source: &Bound<'_, PyAny>) -> PyResult<Source> {
         source.clone()
     };
     if slots::is_async_iterator(&source) {
-        return Ok(Source::Async(source.unbind()));
+        let direct = inline && generator::can_be_resumed(&source);
+        let kind = if direct {
+            SourceKind::Generator
+        } else {
+            SourceKind::Async
+        };
+        return Ok(Source::new(kind, source));
     }
     if let Some(iterator) = slots::async_iterator(&source) {
-        return Ok(Source::Async(iterator?.unbind()));
+        return Ok(Source::new(SourceKind::Async, iterator?));
     }
-    if source.is_exact_instance_of::<PyList>() || source.is_exact_instance_of::<PyTuple>() {
-        return Ok(Source::Inline(source.try_iter()?.into_any().unbind()));
+    if let Some(chunks) = Source::of_chunks(&source)? {
+        return Ok(chunks);
     }
     // SAFETY: the argument is a live object.
     if unsafe { ffi::PyCoro_CheckExact(source.as_ptr()) } != 0 {
@@ -483,16 +513,25 @@ fn open_source(source: &Bound<'_, PyAny>) -> PyResult<Source> {
             "the stream is a coroutine function; it must `yield` its chunks",
         ));
     }
-    threaded(&source)
+    let class = py.import("vibora._threaded")?.getattr("ThreadedIterator")?;
+    Ok(Source::new(SourceKind::Threaded, class.call1((source,))?))
 }
 
 impl Source {
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Async(iterator) => Self::Async(iterator.clone_ref(py)),
-            Self::Inline(iterator) => Self::Inline(iterator.clone_ref(py)),
-            Self::Threaded(puller) => Self::Threaded(puller.clone_ref(py)),
+    fn new(kind: SourceKind, iterator: Bound<'_, PyAny>) -> Self {
+        Self {
+            kind,
+            iterator: iterator.unbind(),
         }
+    }
+
+    /// The chunks of a list or a tuple.
+    fn of_chunks(chunks: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        if !chunks.is_exact_instance_of::<PyList>() && !chunks.is_exact_instance_of::<PyTuple>() {
+            return Ok(None);
+        }
+        let iterator = chunks.try_iter()?.into_any();
+        Ok(Some(Self::new(SourceKind::Inline, iterator)))
     }
 }
 
@@ -513,6 +552,17 @@ impl Streaming {
             complete_timeout,
             share: 0,
             failed: false,
+        }
+    }
+
+    /// The source has given a chunk: a generator that can be resumed directly is, from now on.
+    fn note_beginning(&mut self, py: Python<'_>) {
+        if let Some(source) = &mut self.source {
+            if source.kind == SourceKind::Async
+                && generator::can_be_resumed(source.iterator.bind(py))
+            {
+                source.kind = SourceKind::Generator;
+            }
         }
     }
 

@@ -94,6 +94,8 @@ struct State {
     settled: bool,
     /// The transport was handed bytes, which it may still hold.
     queued: bool,
+    /// The system may keep back the end of what was sent last.
+    held_back: bool,
     /// What has arrived and could not be parsed yet: a partial head, or pipelined requests.
     pending: Vec<u8>,
     current: Option<Current>,
@@ -201,6 +203,7 @@ impl Protocol {
                 direct: false,
                 settled: false,
                 queued: false,
+                held_back: false,
                 pending: Vec::new(),
                 current: None,
                 reading: None,

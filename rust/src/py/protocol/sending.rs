@@ -240,7 +240,7 @@ impl Protocol {
                 let announced = self.with_core(py, |core, out| core.announce_content(out, length));
                 announced.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
                 self.go_past_the_transport(py);
-                self.send_large(py, content, b"")?;
+                self.send_large(py, content, b"", false)?;
                 self.expect_consumption(py);
             }
             let mut state = self.state.borrow(py);
@@ -356,7 +356,11 @@ impl Protocol {
 
     /// Writes what has been encoded. Returns how many bytes that were.
     pub(crate) fn flush(&self, py: Python<'_>) -> PyResult<usize> {
+        let held_back = std::mem::take(&mut self.state.borrow(py).held_back);
         if self.server.get().out.borrow(py).is_empty() {
+            if let Some(fd) = self.state.borrow(py).fd.filter(|_| held_back) {
+                socket::push(fd);
+            }
             return Ok(0);
         }
         if self.state.borrow(py).ingress.is_some() {
@@ -369,7 +373,7 @@ impl Protocol {
         let (rest, length) = {
             let mut out = self.server.get().out.borrow(py);
             let length = out.len();
-            let sent = descriptor.map_or(0, |fd| socket::send(fd, [&out]));
+            let sent = descriptor.map_or(0, |fd| socket::send(fd, [&out], false));
             let rest = out.get(sent..).filter(|rest| !rest.is_empty());
             let rest = rest.map(|rest| PyBytes::new(py, rest));
             out.clear();
@@ -386,12 +390,13 @@ impl Protocol {
     }
 
     /// Writes what has been encoded, then `content` and `tail`, without a copy where the socket or the transport takes
-    /// it as it is.
+    /// it as it is. `more`: more follows, or the next flush.
     fn send_large(
         &self,
         py: Python<'_>,
         content: &Bound<'_, PyBytes>,
         tail: &'static [u8],
+        more: bool,
     ) -> PyResult<()> {
         let octets = content.as_bytes();
         if octets.len() <= SEALED_AT_ONCE && self.state.borrow(py).ingress.is_some() {
@@ -406,8 +411,13 @@ impl Protocol {
         let descriptor = self.direct_descriptor(py);
         let (head, begun) = {
             let mut out = self.server.get().out.borrow(py);
-            let sent = descriptor.map_or(0, |fd| socket::send(fd, [&out, octets, tail]));
-            self.state.borrow(py).written += sent as u64;
+            let pieces = [&out, octets, tail];
+            let sent = descriptor.map_or(0, |fd| socket::send(fd, pieces, more));
+            {
+                let mut state = self.state.borrow(py);
+                state.written += sent as u64;
+                state.held_back = more && sent == out.len() + octets.len() + tail.len();
+            }
             let head = out.get(sent..).filter(|left| !left.is_empty());
             let head = head.map(|left| PyBytes::new(py, left));
             let begun = sent.saturating_sub(out.len());
@@ -459,7 +469,7 @@ impl Protocol {
             Ok(None) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),
         };
-        self.send_large(py, chunk, tail)?;
+        self.send_large(py, chunk, tail, true)?;
         self.expect_chunks(py, chunk_timeout);
         Ok(Ok(()))
     }
