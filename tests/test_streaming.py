@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import contextvars
+import functools
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -202,6 +204,32 @@ class TestDelivery:
                 served.loop.call_soon_threadsafe(read.set)
             assert peer.read_chunk() == b""
 
+    def test_the_end_of_a_large_chunk_is_not_kept_back_for_the_next(self, serve: Serve) -> None:
+        # Whole packets are filled while a generator goes on. The system would keep the rest for 200 ms.
+        read = asyncio.Event()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(10):
+                yield b"x" * 70_000
+                yield b"y" * 65_536
+                await read.wait()
+                read.clear()
+
+        served = serve(app_of(lambda: chunks))
+        for target in ("/at-once", "/later"):
+            delays: list[float] = []
+            with served.connect() as peer:
+                peer.send(message(target))
+                peer.read_head()
+                for _ in range(10):
+                    begun = time.monotonic()
+                    assert peer.read_chunk() == b"x" * 70_000
+                    assert peer.read_chunk() == b"y" * 65_536
+                    delays.append(time.monotonic() - begun)
+                    served.loop.call_soon_threadsafe(read.set)
+                assert peer.read_chunk() == b""
+            assert sorted(delays)[5] < 0.1, target
+
     @pytest.mark.parametrize("waits", ["never", "first"])
     def test_ten_chunks_without_a_wait_are_one_write(self, serve: Serve, waits: str) -> None:
         async def never() -> AsyncIterator[bytes]:
@@ -261,6 +289,75 @@ class TestDelivery:
             served.loop.call_soon_threadsafe(go.set)
             assert eager.read_chunk() == b"chunk"
             assert patient.read_answer().chunks == [b"chunk"]
+
+
+class TestGenerators:
+    """Async generators are resumed without their `__anext__`, which nobody may notice."""
+
+    @HANDLERS
+    def test_what_is_raised_where_it_waits_can_be_caught_there(self, serve: Serve, target: str) -> None:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"first"
+            for number in range(3):
+                try:
+                    async with asyncio.timeout(0.001):
+                        yield b"before %d" % number
+                        await asyncio.Event().wait()
+                except TimeoutError:
+                    yield b"after %d" % number
+
+        served = serve(app_of(lambda: chunks))
+        between = [chunk for number in range(3) for chunk in (b"before %d" % number, b"after %d" % number)]
+        assert served.ask(target).chunks == [b"first", *between]
+
+    @HANDLERS
+    @pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
+    def test_the_end_of_something_else_is_not_its_end(self, serve: Serve, target: str, error: type[Exception]) -> None:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"first"
+            yield b"second"
+            raise error
+
+        served = serve(app_of(lambda: chunks))
+        with served.connect() as peer:
+            peer.send(message(target))
+            assert b"0\r\n\r\n" not in read_until_reset(peer)
+        assert "RuntimeError" in str(served.errors[0].exc_info)
+
+    @HANDLERS
+    def test_another_may_be_delegated_to(self, serve: Serve, target: str) -> None:
+        async def inner() -> AsyncIterator[bytes]:
+            for chunk in CHUNKS:
+                yield chunk
+                await asyncio.sleep(0)
+
+        async def outer() -> AsyncIterator[bytes]:
+            async for chunk in inner():
+                yield chunk
+            yield b"end"
+
+        assert serve(app_of(lambda: outer)).ask(target).chunks == [*CHUNKS, b"end"]
+
+    def test_the_loop_knows_those_that_may_wait(self, serve: Serve) -> None:
+        known: list[str] = []
+
+        def watch() -> None:
+            tell = sys.get_asyncgen_hooks().firstiter
+
+            def note(begun: Any) -> None:
+                known.append(begun.__name__)
+                if tell is not None:
+                    tell(begun)
+
+            sys.set_asyncgen_hooks(note)
+
+        for generator in (never_waiting, waiting):
+            served = serve(app_of(functools.partial(lambda source: source, generator)))
+            served.loop.call_soon_threadsafe(watch)
+            assert served.ask("/at-once").chunks == CHUNKS
+            assert served.ask("/later").chunks == CHUNKS
+        # The one that cannot wait, run at once, is through before anybody could have to close it.
+        assert known == ["never_waiting", "waiting", "waiting"]
 
 
 class TestLength:
