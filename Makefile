@@ -10,8 +10,10 @@ APP ?= examples/responses.py
 ARGS ?=
 # How long `make check-fuzz` runs each target.
 FUZZ_SECONDS ?= 5
-# The cargo profile of the extension module: `release`, or `quick` while developing (see Cargo.toml).
-PROFILE ?= release
+# How the extension module is built: with a profile of Cargo.toml, `release` or `quick` (while developing), or `pgo`:
+# `release` laid out by what benchmarks/training.py was seen to run. That takes three times as long, so it is made when
+# it is asked for (make build), and used as long as nothing changes.
+PROFILE ?= $(if $(wildcard $(VENV)/.built-pgo),$(if $(shell find $(RUST_SOURCES) -newer $(VENV)/.built-pgo),release,pgo),release)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +28,7 @@ RUST_SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(shell find ru
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help tools run test check check-rust check-python check-deps check-fuzz cargo-test pytest build wheel bench \
+.PHONY: help tools llvm-tools run test check check-rust check-python check-deps check-fuzz cargo-test pytest build wheel bench \
 	perf-check conformance format clean
 
 help:  ## list the commands
@@ -61,7 +63,7 @@ $(VENV)/.group-%: pyproject.toml $(VENV)/.created
 # newer than the stamp because somebody called maturin by hand, is built again.
 $(BUILT): $(RUST_SOURCES) $(or $(wildcard python/vibora/_core*.so),tools) $(VENV)/.group-build | tools
 	@rm -f $(VENV)/.built-*
-	$(MATURIN) develop --quiet --profile $(PROFILE) --group build
+	$(MATURIN) develop --quiet $(if $(filter pgo,$(PROFILE)),--pgo,--profile $(PROFILE) --group build)
 	@touch $@
 
 # --- every day -------------------------------------------------------------------------------------------------------
@@ -79,11 +81,19 @@ cargo-test: | tools  ## the Rust tests; they need no Python
 pytest: $(BUILT) $(VENV)/.group-test  ## the Python tests, four files at a time (ARGS='-k name' for some of them)
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=4 --dist=loadfile)
 
-build:  ## a release build in .venv: .venv/bin/vibora then runs from any folder
-	@$(MAKE) --no-print-directory $(VENV)/.built-release PROFILE=release
+# `pgo` needs the llvm-profdata of the compiler that is used. rustup has it; where it is not to be had, `release` will do.
+PROFDATA = $(shell ls "$$(rustc --print sysroot)"/lib/rustlib/*/bin/llvm-profdata 2>/dev/null)
+BEST = $(if $(PROFDATA),pgo,release)
 
-wheel: $(VENV)/.group-build  ## a release wheel in dist/
-	$(MATURIN) build --release --interpreter $(BIN)/python --out dist
+llvm-tools: | tools
+	@[ -n "$(PROFDATA)" ] || rustup component add llvm-tools || \
+		echo "vibora: rustup component add llvm-tools did not work: this build is one without a profile, and slower" >&2
+
+build: llvm-tools  ## the fastest build, in .venv: .venv/bin/vibora then runs from any folder
+	@$(MAKE) --no-print-directory $(VENV)/.built-$(BEST) PROFILE=$(BEST)
+
+wheel: llvm-tools $(VENV)/.group-build  ## the fastest build as a wheel, in dist/
+	$(MATURIN) build --release $(if $(PROFDATA),--pgo) --interpreter $(BIN)/python --out dist
 
 bench: build  ## measure against other frameworks and a C floor; needs wrk, takes some minutes (ARGS='--help')
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -172,6 +172,8 @@ def feed(path: str, requests: int) -> None:
 
         loop.call_soon(batch)
         await done
+        while server.exchanges:
+            await asyncio.sleep(0)
         if transport.writes < requests // depth:
             raise SystemExit(f"{requests} requests, but {transport.writes} writes")
 

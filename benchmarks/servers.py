@@ -87,7 +87,10 @@ class Server:
         run = subprocess.run(
             [self.venv / "bin" / "python", "-c", code, *self.packages], capture_output=True, text=True, check=True
         )
-        return dict(zip(self.packages, run.stdout.split(), strict=True))
+        found = dict(zip(self.packages, run.stdout.split(), strict=True))
+        if self.venv == VIBORA and (self.venv / ".built-pgo").exists():
+            found["vibora"] += ", guided by a profile"
+        return found
 
 
 _ASGI = ("uvicorn", "httptools", "uvloop")
