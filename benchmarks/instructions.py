@@ -50,6 +50,7 @@ PATHS: dict[str, tuple[bytes, int]] = {
     "echo": (post("/echo", ECHO, "application/json"), 1),
     "multipart": (post("/multipart", payload.MULTIPART.encode(), payload.MULTIPART_TYPE), 1),
     "chunks": (get("/chunks"), 1),
+    "events": (get("/events"), 1),
     "await": (get("/await"), 1),
     "not found": (get("/nowhere"), 1),
 }

@@ -7,7 +7,7 @@ import functools
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, Self
 
 import pytest
@@ -337,6 +337,22 @@ class TestGenerators:
             yield b"end"
 
         assert serve(app_of(lambda: outer)).ask(target).chunks == [*CHUNKS, b"end"]
+
+    def test_one_that_somebody_else_has_is_not_taken_away(self, serve: Serve) -> None:
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            for _ in range(3):
+                yield b"chunk"
+                await asyncio.sleep(0.1)
+
+        shared = chunks()
+        served = serve(app_of(lambda: shared))
+        with served.connect() as first, served.connect() as second:
+            first.send(message("/later"))
+            first.read_head()
+            second.send(message("/later"))
+            assert second.read_answer().status == 500
+            assert first.read_chunk() == b"chunk"
+        assert "already running" in str(served.errors[0].exc_info)
 
     def test_the_loop_knows_those_that_may_wait(self, serve: Serve) -> None:
         known: list[str] = []

@@ -5,10 +5,11 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, Self, TypeVar
 
 from vibora._ranges import Span
+from vibora._threads import run_in_thread
 
 PIECE: Final = 64 * 1024
 """Bytes that a client has `chunk_timeout` seconds for."""
@@ -26,15 +27,6 @@ _FLAGS: Final = (
 )
 
 T = TypeVar("T")
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """Return what a function returns that is called in the thread pool of the event loop.
-
-    Args:
-        work: The function.
-    """
-    return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 def open_regular(path: str, *, follow: bool = True) -> tuple[int, os.stat_result]:
@@ -118,7 +110,7 @@ class FileContent:
 
     async def __anext__(self) -> bytes:
         if not self._pieces and self._parts:
-            await in_thread(self.read)
+            await run_in_thread(self.read)
         if not self._pieces:
             raise StopAsyncIteration
         return self._pieces.popleft()
@@ -180,7 +172,7 @@ class FileContent:
         """Close the file, in a thread: the last user of a file that was deleted waits for the disk."""
         if self._descriptor is not None:
             try:
-                closing = asyncio.get_running_loop().run_in_executor(None, self.close)
+                closing = run_in_thread(self.close)
             except RuntimeError:  # the loop ends: it has no threads any more
                 self.close()
             else:

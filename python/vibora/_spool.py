@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import secrets
 import stat
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterable
 from io import FileIO
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
+
+from vibora._threads import run_in_thread
 
 _T = TypeVar("_T")
 
@@ -28,7 +31,7 @@ async def in_thread(job: Callable[[], _T]) -> _T:
     Args:
         job: What blocks.
     """
-    return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, job))
+    return await asyncio.shield(run_in_thread(job))
 
 
 def _write_all(file: FileIO, pieces: Iterable[bytes]) -> None:
@@ -55,7 +58,7 @@ class Spool:
     async def write(self, pieces: list[bytes]) -> None:
         """Append; what was given before is written by then, and this may not be yet."""
         await self.settle()
-        self._writing = self._loop.run_in_executor(None, self._append, pieces)
+        self._writing = run_in_thread(functools.partial(self._append, pieces))
 
     async def settle(self) -> None:
         """Wait until everything is written."""
@@ -133,7 +136,7 @@ class Destination:
     async def write(self, pieces: list[bytes]) -> None:
         """Append; what was given before is written by then, and this may not be yet."""
         await self._settle()
-        self._writing = asyncio.get_running_loop().run_in_executor(None, self._append, pieces)
+        self._writing = run_in_thread(functools.partial(self._append, pieces))
 
     async def _settle(self) -> None:
         if self._writing is not None:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeAlias
 
+from vibora._threads import run_in_thread
+
 Chunk: TypeAlias = bytes | str
 
 _BATCH_BYTES = 64 * 1024
@@ -58,7 +60,7 @@ class ThreadedIterator:
                 await asyncio.shield(self._pulling)
             if self._pulling is None or paused:
                 self._paused = False
-                self._pulling = self._loop.run_in_executor(None, self._context.run, self._pull)
+                self._pulling = run_in_thread(self._pull, self._context)
             await taken
 
     def _pull(self) -> None:
@@ -97,7 +99,7 @@ class ThreadedIterator:
             await asyncio.shield(self._pulling)
         close = getattr(self._iterator, "close", None)
         if close is not None:
-            await self._loop.run_in_executor(None, self._context.run, close)
+            await run_in_thread(close, self._context)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

@@ -102,10 +102,10 @@ class FileResponse(DeferredResponse):
             RangeNotSatisfiable: If it asks for bytes that are not there.
             OSError: If the file cannot be read.
         """
-        from vibora._reading import in_thread  # noqa: PLC0415  it imports asyncio
+        from vibora._threads import run_in_thread  # noqa: PLC0415  it imports asyncio
 
         conditions = Conditions(request.method, request.headers)
-        return await in_thread(lambda: self._answer(conditions))
+        return await run_in_thread(lambda: self._answer(conditions))
 
     def _answer(self, conditions: Conditions) -> Response:
         from vibora._reading import open_regular  # noqa: PLC0415  it imports asyncio

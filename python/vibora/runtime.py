@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from vibora import _core
 from vibora._core import DeferredResponse, Request, Response, Route, TextResponse
 from vibora._driving import can_suspend
+from vibora._threads import close_pool, open_pool, run_in_thread
 from vibora.blueprints import Blueprint, Middleware, Place
 from vibora.components import Constant, Frame, Resolver, Sources, request_specials
 from vibora.errors import answer_error, log_failure
@@ -109,11 +110,13 @@ class Runtime:
             ConfigurationError: If a route, a hook or a provider asks for what there is not.
         """
         self._resolver = Resolver(self.app.components, [self.app, asyncio.get_running_loop()])
+        open_pool()
         try:
             await self._call_server_hooks(Events.BEFORE_SERVER_START)
             await self._resolver.make_all()
             self.compile()
         except BaseException:
+            close_pool()
             await self._resolver.close()
             raise
         self.app.runtimes.append(self)
@@ -164,6 +167,7 @@ class Runtime:
             await asyncio.wait({closing}, timeout=_CANCEL_TIMEOUT)
         if closing.done() and not closing.cancelled() and (error := closing.exception()) is not None:
             logger.error("stopping: a component could not be cleaned up: %r", error, exc_info=error)
+        close_pool()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run a coroutine in a task that the worker waits for when it stops. Its exception is logged.
@@ -558,8 +562,7 @@ def _invocation(call: Call, outer: list[Argument]) -> Callable[[Frame], Awaitabl
             else:
                 kwargs[name] = filled
         if drive == "thread":
-            in_context = functools.partial(copy_context().run, function, *args, **kwargs)
-            result: Any = await asyncio.get_running_loop().run_in_executor(None, in_context)
+            result: Any = await run_in_thread(functools.partial(function, *args, **kwargs), copy_context())
         else:
             result = function(*args, **kwargs)
         return await result if isawaitable(result) else result

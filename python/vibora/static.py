@@ -167,7 +167,7 @@ class StaticHandler:
             PreconditionFailed: If a precondition of the request does not hold.
             RangeNotSatisfiable: If it asks for bytes that are not there.
         """
-        from vibora._reading import in_thread  # noqa: PLC0415  it imports asyncio
+        from vibora._threads import run_in_thread  # noqa: PLC0415  it imports asyncio
 
         # An encoded slash is not a separator, and it is not a part of a name either.
         segments = None if b"%2f" in request.raw_path.lower() else segments_of(path, dotfiles=self._dotfiles)
@@ -177,7 +177,7 @@ class StaticHandler:
         conditions = Conditions(request.method, request.headers)
         accepted = joined(request.headers, "accept-encoding")
         query = request.query_string
-        return await in_thread(lambda: self._answer(segments, fallback, conditions, accepted, query))
+        return await run_in_thread(lambda: self._answer(segments, fallback, conditions, accepted, query))
 
     def _fallback_for(self, request: Request, path: str) -> list[str] | None:
         if self._fallback is None or "." in path.rpartition("/")[2]:

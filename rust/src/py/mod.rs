@@ -33,6 +33,7 @@ mod multipart;
 mod protocol;
 mod proxies;
 mod query;
+mod reading;
 mod request;
 mod response;
 mod route;
@@ -69,7 +70,9 @@ mod _core {
     #[pymodule_export]
     use super::query::QueryArgs;
     #[pymodule_export]
-    use super::request::{Request, RequestStream};
+    use super::reading::RequestStream;
+    #[pymodule_export]
+    use super::request::Request;
     #[pymodule_export]
     use super::response::{
         DeferredResponse, HtmlResponse, JsonResponse, RedirectResponse, Response,

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! Start ──▶ Handler ──▶ (response sent) ──▶ Exit ──▶ Done   what the request has to clean up is run last
-//!             │   └───▶ Pull ⇄ Chunk          the generator is asked for, and makes, a chunk
+//!             │   └───▶ Pull ⇄ Chunk, Waiting  the generator is asked for, and makes, a chunk
 //!             ▼          │ ▲
 //!           Answer       ▼ │                  an error becomes a response, with the app's own handlers
 //!                       Drain                 the client has to read first
@@ -61,8 +61,10 @@ enum Stage {
     Answer(Py<PyAny>),
     /// Ready to ask for the next chunk.
     Pull,
-    /// The generator is making a chunk.
+    /// The iterator is making a chunk.
     Chunk(Py<PyAny>),
+    /// The generator, which is resumed directly, is making a chunk.
+    Waiting(Py<PyAny>),
     Drain(Option<Py<PyAny>>),
     Close(Py<PyAny>),
     /// The response is out: what the request was given is cleaned up.
@@ -283,6 +285,11 @@ impl Exchange {
                         return Ok(Some(waited));
                     }
                 }
+                Stage::Waiting(generator) => {
+                    if let Some(waited) = Self::go_on(slf, &generator, begun)? {
+                        return Ok(Some(waited));
+                    }
+                }
                 Stage::Drain(future) => {
                     if let Resume::Throw(error) = begun {
                         Self::stream_interrupted(slf, error)?;
@@ -378,6 +385,7 @@ impl Exchange {
         py: Python<'py>,
         arguments: &Arguments,
     ) -> PyResult<Bound<'py, PyAny>> {
+        static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let Some(route) = self.route.as_ref().map(Py::get) else {
             return Err(PyRuntimeError::new_err(
                 "an exchange without a route has no handler",
@@ -386,16 +394,14 @@ impl Exchange {
         if route.drive != Drive::Thread {
             return route.call(py, arguments);
         }
-        let server = self.protocol.get().server.get();
-        let context = py
-            .import(pyo3::intern!(py, "contextvars"))?
-            .call_method0(pyo3::intern!(py, "copy_context"))?;
-        let call = route.partial(py, arguments)?;
-        let run = context.getattr(pyo3::intern!(py, "run"))?;
-        server
-            .event_loop
-            .bind(py)
-            .call_method1(pyo3::intern!(py, "run_in_executor"), (py.None(), run, call))
+        // SAFETY: the result is a new reference or null with an exception set.
+        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
+        let run = RUN.get_or_try_init(py, || {
+            py.import("vibora._threads")?
+                .getattr("run_in_thread")
+                .map(Bound::unbind)
+        })?;
+        run.bind(py).call1((route.partial(py, arguments)?, context))
     }
 
     /// The handler has returned.
@@ -659,6 +665,7 @@ impl Exchange {
             Stage::Handler(awaitable)
             | Stage::Answer(awaitable)
             | Stage::Chunk(awaitable)
+            | Stage::Waiting(awaitable)
             | Stage::Close(awaitable)
             | Stage::Exit(awaitable) => Some(awaitable.clone_ref(py)),
             Stage::Start(_) | Stage::Pull | Stage::Drain(_) | Stage::Running | Stage::Done => None,
@@ -763,13 +770,16 @@ impl Exchange {
 impl Route {
     /// A callable without arguments that calls the handler.
     fn partial<'py>(&self, py: Python<'py>, arguments: &Arguments) -> PyResult<Bound<'py, PyAny>> {
+        static PARTIAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let (positional, keywords) = self.split(py, arguments)?;
         let mut all = vec![self.callee(py)];
         all.extend(positional);
-        let class = py
-            .import(pyo3::intern!(py, "functools"))?
-            .getattr(pyo3::intern!(py, "partial"))?;
-        class.call(PyTuple::new(py, all)?, Some(&keywords))
+        let class = PARTIAL.get_or_try_init(py, || {
+            py.import("functools")?
+                .getattr("partial")
+                .map(Bound::unbind)
+        })?;
+        class.bind(py).call(PyTuple::new(py, all)?, Some(&keywords))
     }
 
     fn split<'py>(

@@ -28,8 +28,10 @@ struct Source {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SourceKind {
-    /// An async iterator.
+    /// An async iterator, of which nothing else is known yet.
     Async,
+    /// An async iterator that is asked by `__anext__`.
+    Iterator,
     /// An async generator that is resumed without its `__anext__`.
     Generator,
     /// A list's or tuple's iterator: never blocks.
@@ -49,6 +51,8 @@ pub(super) enum Ending {
 pub(super) struct Streaming {
     pub(super) response: Py<Response>,
     source: Option<Source>,
+    /// The source has given something.
+    begun: bool,
     pub(super) head_sent: bool,
     pub(super) chunk_timeout: u64,
     pub(super) complete_timeout: u64,
@@ -91,6 +95,7 @@ impl Exchange {
         let this = slf.get();
         let protocol = this.protocol.get();
         let (source, share) = this.streaming(py, |streaming| {
+            streaming.judge(py);
             let source = streaming.source.as_ref();
             let source = source.map(|source| (source.kind, source.iterator.bind(py).clone()));
             (source, streaming.share)
@@ -130,17 +135,8 @@ impl Exchange {
             return Ok(Some(py.None()));
         }
         match kind {
-            SourceKind::Generator => match generator::resume(&iterator) {
-                Resumed::Yielded(chunk) => Self::produced(slf, &chunk)?,
-                Resumed::Exhausted => Self::end_stream(slf, Ending::Finish)?,
-                Resumed::Raised(error) => Self::stream_failed(slf, error)?,
-                Resumed::Suspended(waited) => {
-                    let awaitable = slots::next(&iterator)?;
-                    let suspended = Polled::Yielded(waited);
-                    return Self::chunk_polled(slf, awaited(&awaitable)?, suspended);
-                }
-            },
-            SourceKind::Async | SourceKind::Threaded => {
+            SourceKind::Generator => return Self::resume(slf, &iterator),
+            SourceKind::Async | SourceKind::Iterator | SourceKind::Threaded => {
                 match slots::next(&iterator).and_then(|next| awaited(&next)) {
                     Ok(awaitable) => {
                         let polled = poll(py, &awaitable, Resume::Send);
@@ -164,6 +160,43 @@ impl Exchange {
         Ok(None)
     }
 
+    /// Resumes a generator, from where it stands. Returns what to wait for.
+    fn resume(slf: &Bound<'_, Self>, generator: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        let this = slf.get();
+        match generator::resume(generator) {
+            Resumed::Yielded(chunk) => Self::produced(slf, &chunk)?,
+            Resumed::Exhausted => Self::end_stream(slf, Ending::Finish)?,
+            Resumed::Raised(error) => Self::stream_failed(slf, error)?,
+            Resumed::Suspended(waited) => {
+                this.put_stage(py, Stage::Waiting(generator.clone().unbind()));
+                this.flush(py)?;
+                this.rested(py);
+                return Ok(Some(waited));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a generator waited for is there, or it is interrupted. Returns what to wait for.
+    pub(super) fn go_on(
+        slf: &Bound<'_, Self>,
+        generator: &Py<PyAny>,
+        resume: Resume,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        let generator = generator.bind(py);
+        match resume {
+            Resume::Send => Self::resume(slf, generator),
+            Resume::Throw(_) => {
+                // Its `__anext__` throws where the generator stands, and goes on from there.
+                let awaitable = awaited(&slots::next(generator)?)?;
+                let polled = poll(py, &awaitable, resume);
+                Self::chunk_polled(slf, awaitable, polled)
+            }
+        }
+    }
+
     /// The source was asked for a chunk. Returns what to wait for.
     pub(super) fn chunk_polled(
         slf: &Bound<'_, Self>,
@@ -180,7 +213,7 @@ impl Exchange {
                 return Ok(Some(value));
             }
             Polled::Returned(value) => {
-                this.streaming(py, |streaming| streaming.note_beginning(py))?;
+                this.streaming(py, |streaming| streaming.begun = true)?;
                 Self::produced(slf, value.bind(py))?;
             }
             Polled::Exhausted => Self::end_stream(slf, Ending::Finish)?,
@@ -547,6 +580,7 @@ impl Streaming {
         Self {
             response: response.clone().unbind(),
             source: None,
+            begun: false,
             head_sent: false,
             chunk_timeout,
             complete_timeout,
@@ -555,15 +589,27 @@ impl Streaming {
         }
     }
 
-    /// The source has given a chunk: a generator that can be resumed directly is, from now on.
-    fn note_beginning(&mut self, py: Python<'_>) {
-        if let Some(source) = &mut self.source {
-            if source.kind == SourceKind::Async
-                && generator::can_be_resumed(source.iterator.bind(py))
-            {
-                source.kind = SourceKind::Generator;
-            }
+    /// Finds out, when it has begun, how a source is asked for more.
+    ///
+    /// A generator is resumed directly if nobody else has it: `__anext__` is what would tell another that it is in use.
+    fn judge(&mut self, py: Python<'_>) {
+        let Some(source) = &mut self.source else {
+            return;
+        };
+        if source.kind != SourceKind::Async || !self.begun {
+            return;
         }
+        let iterator = source.iterator.bind(py);
+        let given = StreamingResponse::source_of(self.response.bind(py));
+        let is_given = given.is_some_and(|given| given.is(iterator));
+        // SAFETY: the argument is a live object.
+        let references = unsafe { ffi::Py_REFCNT(iterator.as_ptr()) };
+        let is_ours = references == 1 + ffi::Py_ssize_t::from(is_given);
+        source.kind = if is_ours && generator::can_be_resumed(iterator) {
+            SourceKind::Generator
+        } else {
+            SourceKind::Iterator
+        };
     }
 
     /// The clean-up of a generator object that was handed over and never started.
