@@ -23,8 +23,14 @@ Run: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
 
 
-def of_vibora() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("vibora-")]
+def of_vibora() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("vibora-")}
+
+
+def have_ended(threads: set[threading.Thread]) -> bool:
+    for thread in threads:
+        thread.join(5)
+    return not any(thread.is_alive() for thread in threads)
 
 
 class TestThreads:
@@ -124,12 +130,9 @@ class TestThreads:
             threads.close()
             await asyncio.gather(*calls)
 
-        before = len(of_vibora())
+        others = of_vibora()
         run(main())
-        deadline = time.monotonic() + 5
-        while len(of_vibora()) > before and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(of_vibora()) == before
+        assert have_ended(of_vibora() - others)
 
     def test_a_loop_that_was_closed_meanwhile_is_no_trouble(
         self, loop_factory: Callable[[], asyncio.AbstractEventLoop]
@@ -200,12 +203,9 @@ class TestApps:
             async with app_that_tells().test_client() as third:
                 assert (await third.get("/")).text.startswith("vibora-")
 
-        before = len(of_vibora())
+        others = of_vibora()
         run(main())
-        deadline = time.monotonic() + 5
-        while len(of_vibora()) > before and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(of_vibora()) == before
+        assert have_ended(of_vibora() - others)
 
     def test_more_calls_than_threads_wait_their_turn(self, serve: Serve) -> None:
         running, most = 0, 0
