@@ -108,8 +108,12 @@ conformance: $(BUILT) $(VENV)/.group-test  ## replay raw requests against a live
 
 check: check-rust check-python check-deps check-fuzz pytest  ## everything that must pass before a merge
 
-check-rust: $(VENV)/.created  ## rustfmt, clippy with and without the bridge, the Rust tests
+OLDEST_RUST = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+check-rust: $(VENV)/.created  ## rustfmt, clippy with and without the bridge, the oldest Rust (where rustup has it), tests
 	cargo fmt --check
+	@if cargo +$(OLDEST_RUST) --version >/dev/null 2>&1; then cargo +$(OLDEST_RUST) check --quiet --features python; \
+	else echo "Rust $(OLDEST_RUST) is not installed, and was not tried (rustup toolchain install $(OLDEST_RUST))"; fi
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --all-targets --features python -- -D warnings
 	cargo test --quiet

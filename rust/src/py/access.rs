@@ -251,11 +251,11 @@ impl Destination {
     }
 
     fn reopen_if_moved(&mut self) -> io::Result<()> {
-        if let Some(path) = &self.path
-            && !self.in_pieces
-            && is_another(path, &self.file)
-        {
-            self.file = open(path)?;
+        match &self.path {
+            Some(path) if !self.in_pieces && is_another(path, &self.file) => {
+                self.file = open(path)?;
+            }
+            _ => {}
         }
         Ok(())
     }

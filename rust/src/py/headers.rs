@@ -50,19 +50,27 @@ pub(crate) fn read_fields(source: &Bound<'_, PyAny>) -> PyResult<FieldMap> {
     if let Ok(headers) = source.cast::<Headers>() {
         return Ok(headers.get().fields.borrow(py).clone());
     }
-    let mut fields = FieldMap::new();
     if let Ok(dict) = source.cast_exact::<PyDict>() {
+        let mut fields = room_for(dict.len());
         for (name, value) in dict {
             append_values(&mut fields, &name, &value)?;
         }
         return Ok(fields);
     }
-    if let Ok(mapping) = source.cast::<PyMapping>() {
+    // What is a mapping is found out by asking `collections.abc`, which takes its time.
+    let is_sequence =
+        source.is_exact_instance_of::<PyTuple>() || source.is_exact_instance_of::<PyList>();
+    let mut fields = if is_sequence {
+        room_for(source.len()?)
+    } else if let Ok(mapping) = source.cast::<PyMapping>() {
+        let mut fields = room_for(mapping.len()?);
         for item in mapping.items()?.iter() {
             append_values(&mut fields, &item.get_item(0)?, &item.get_item(1)?)?;
         }
         return Ok(fields);
-    }
+    } else {
+        FieldMap::new()
+    };
     let pairs = source.try_iter().map_err(|_| {
         PyTypeError::new_err(format!(
             "headers must be a mapping, an iterable of (name, value) pairs or Headers, not {}",
@@ -82,6 +90,12 @@ pub(crate) fn read_fields(source: &Bound<'_, PyAny>) -> PyResult<FieldMap> {
         append(&mut fields, &name, &value)?;
     }
     Ok(fields)
+}
+
+/// A map in which so many fields of the usual size have room.
+fn room_for(fields: usize) -> FieldMap {
+    let fields = fields.min(256);
+    FieldMap::with_capacity(fields, fields * 32)
 }
 
 /// A mapping's value may be a list or tuple: one line each.

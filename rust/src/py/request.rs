@@ -265,7 +265,10 @@ impl Request {
             max_head: usize::MAX,
             max_fields: 256,
         };
-        let mut head = RequestHead::default();
+        let mut head = RequestHead {
+            fields: Vec::with_capacity(32),
+            ..RequestHead::default()
+        };
         match parse_head(&self.head, &limits, &mut head) {
             Ok(Some(())) => {
                 let range = |span: Span| span.start as usize..span.end as usize;

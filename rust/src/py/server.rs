@@ -197,10 +197,10 @@ impl Server {
         answers.milestone = u64::MAX;
         let callback = answers.callback.take();
         drop(answers);
-        if let Some(callback) = callback
-            && let Err(error) = self.call_soon(py, callback.bind(py))
-        {
-            error.write_unraisable(py, Some(callback.bind(py)));
+        if let Some(callback) = callback {
+            if let Err(error) = self.call_soon(py, callback.bind(py)) {
+                error.write_unraisable(py, Some(callback.bind(py)));
+            }
         }
     }
 
