@@ -29,7 +29,7 @@ def loop(request: pytest.FixtureRequest) -> Literal["uvloop", "asyncio"]:
 
 @pytest.fixture(scope="module")
 def client(loop: Literal["uvloop", "asyncio"]) -> Iterator[Client]:
-    with serving(loop) as server, Client(server, patience=1) as client:
+    with serving(loop) as server, Client(server, patience=10) as client:
         yield client
         assert server.is_alive
 
