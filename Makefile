@@ -98,7 +98,9 @@ wheel: llvm-tools $(VENV)/.group-build  ## the fastest build as a wheel, in dist
 bench: build  ## measure against other frameworks and a C floor; needs wrk, takes some minutes (ARGS='--help')
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-perf-check: build  ## count the instructions of the hot paths against the record; needs valgrind (ARGS=--record)
+# A plain build: what a profile makes of the code is not the same each time.
+perf-check: | tools  ## count the instructions of the hot paths against the record; needs valgrind (ARGS=--record)
+	@$(MAKE) --no-print-directory $(VENV)/.built-release PROFILE=release
 	$(BIN)/python benchmarks/instructions.py $(ARGS)
 
 conformance: $(BUILT) $(VENV)/.group-test  ## replay raw requests against a live server (ARGS='--help', ARGS=corpus.jsonl)
