@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import shutil
 import socket
 import ssl
@@ -38,7 +37,7 @@ from vibora import (
 from vibora.tls import TLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator
 
 PROGRAM = "Host: api.example.org\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n"
 BROWSER = (
@@ -327,18 +326,16 @@ class Peer:
             self.read(length * exercise.depth)
 
 
-@contextlib.contextmanager
-def certificate(folder: Path) -> Iterator[tuple[Path, Path] | None]:
+def make_certificate(folder: Path) -> TLS | None:
     """Make a certificate and its key, where there is a tool for it."""
-    made, key = folder / "certificate.pem", folder / "key.pem"
     if shutil.which("openssl") is None:
         print("training: openssl was not found, so TLS is left out")
-        yield None
-        return
+        return None
+    made, key = folder / "certificate.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command += ["-days", "30", "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(made)]
     subprocess.run(command, check=True, capture_output=True)
-    yield made, key
+    return TLS(made, key)
 
 
 def exercise(port: int, share: float, context: ssl.SSLContext | None) -> None:
@@ -364,9 +361,8 @@ async def train(share: float, folder: Path) -> None:
     await serve(make_app(folder), 1)
     for form in ("text", "json"):
         await serve(make_app(folder, AccessLog(form, file="/dev/null")), 0.1)
-    with certificate(folder) as files:
-        if files is not None:
-            await serve(make_app(folder), 0.2, TLS(*files))
+    if tls := make_certificate(folder):
+        await serve(make_app(folder), 0.2, tls)
 
 
 def main() -> None:
@@ -374,13 +370,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=float, default=1.0, help="how much of it; default 1.0, some ten seconds")
     options = parser.parse_args()
-    run: Callable[..., None] = asyncio.run
-    with contextlib.suppress(ImportError):
-        import uvloop  # noqa: PLC0415  where there is one
-
-        run = uvloop.run
     with tempfile.TemporaryDirectory() as folder:
-        run(train(options.share, Path(folder)))
+        program = train(options.share, Path(folder))
+        try:
+            import uvloop  # noqa: PLC0415  where there is one
+        except ImportError:
+            asyncio.run(program)
+        else:
+            uvloop.run(program)
 
 
 if __name__ == "__main__":

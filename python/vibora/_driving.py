@@ -3,7 +3,7 @@
 import dis
 import inspect
 import types
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Generator
 from inspect import isawaitable
 from types import CodeType
 from typing import Final
@@ -74,7 +74,7 @@ MARKER: Final = object()
 
 
 @types.coroutine
-def _pause() -> Iterator[object]:
+def _pause() -> Generator[object, None, None]:
     yield MARKER
 
 
