@@ -117,6 +117,9 @@ def preferred(request: Request, default: str, *others: str) -> str:
     accept = request.headers.get("accept")
     if accept is None:
         return default
+    accept = accept.lower()
+    if not any(f"{media_type.partition('/')[0]}/" in accept for media_type in others):
+        return default  # none of the others is named, as for most programs, which send `*/*`
     weights = dict(_ranges(accept))
     chosen, best = default, _weight(default, weights)
     for media_type in others:
@@ -130,7 +133,7 @@ def preferred(request: Request, default: str, *others: str) -> str:
 def _ranges(accept: str) -> list[tuple[str, float]]:
     ranges: list[tuple[str, float]] = []
     for item in accept.split(",")[:32]:
-        media_range, *parameters = (part.strip().lower() for part in item.split(";"))
+        media_range, *parameters = (part.strip() for part in item.split(";"))
         weight = 1.0
         for parameter in parameters:
             if parameter.startswith("q="):
