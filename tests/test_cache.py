@@ -370,6 +370,7 @@ class TestAtOnce:
             self.wait(lambda: served.server._core.exchanges == 11 and handler.calls == 2)
             handler.go.set()
             texts = {peer.read_answer().text for peer in peers}
+            other.read_answer()
         assert len(texts) == 1
         assert handler.calls == 2
         for peer in peers:
@@ -435,6 +436,14 @@ class TestAtOnce:
 
 
 class TestEngines:
+    def test_one_that_lacks_a_method_is_refused_where_it_is_made(self) -> None:
+        class Half(CacheEngine):
+            def get(self, request: Request) -> None:
+                pass
+
+        with pytest.raises(TypeError, match=r"Half.*\bstore\b"):
+            Half()  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]
+
     @pytest.mark.parametrize("is_async", [False, True])
     def test_an_engine_keeps_them_elsewhere(self, serve: Serve, *, is_async: bool) -> None:
         kept: dict[Any, bytes] = {}

@@ -10,6 +10,7 @@ async def prices() -> Response: ...
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -175,7 +176,7 @@ def _is_not_modified(request: Request, status_code: int, headers: Headers) -> bo
 # --- what handlers have answered --------------------------------------------------------------------------------------
 
 
-class CacheEngine:
+class CacheEngine(ABC):
     """Keeps responses for routes that ask for it with `cache=`. Subclass it to keep them somewhere else.
 
     ```python
@@ -205,14 +206,15 @@ class CacheEngine:
         """
         return request.method, request.scheme, request.host, request.raw_path, request.query_string
 
+    @abstractmethod
     def get(self, request: Request) -> "Response | Awaitable[Response | None] | None":
         """Return a response for the request, one that nobody else has; None if there is none.
 
         Args:
             request: The request.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def store(self, request: Request, response: Response) -> "Awaitable[None] | None":
         """Keep a response. It is about to be sent, so what is kept is a copy.
 
@@ -220,7 +222,6 @@ class CacheEngine:
             request: The request.
             response: The response.
         """
-        raise NotImplementedError
 
     async def __call__(self, request: Request, call_next: CallNext) -> Response:
         """Answer a request with what is kept, or with what comes next, and keep that.
