@@ -7,13 +7,14 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
 from conftest import Serve, Served
-from vibora import Response, TextResponse, Vibora
+from vibora import AccessLog, ConfigurationError, Response, TextResponse, Vibora, _threads
 from vibora._threads import MOST, Threads, run_in_thread
 
 if TYPE_CHECKING:
@@ -206,6 +207,25 @@ class TestApps:
         others = of_vibora()
         run(main())
         assert have_ended(of_vibora() - others)
+
+    def test_a_server_that_cannot_start_keeps_nothing(self, run: Run, tmp_path: Path) -> None:
+        app = Vibora(access_log=AccessLog("text", file=tmp_path / "nowhere" / "access.log"))
+        ends: list[str] = []
+
+        @app.component("app")
+        def connection() -> Iterator[dict[str, str]]:
+            yield {}
+            ends.append("closed")
+
+        async def main() -> None:
+            for _ in range(2):
+                with pytest.raises(ConfigurationError):
+                    await app.start(port=0)
+            assert ends == ["closed"] * 2
+            assert asyncio.get_running_loop() not in _threads._pools
+            assert app.runtimes == []
+
+        run(main())
 
     def test_more_calls_than_threads_wait_their_turn(self, serve: Serve) -> None:
         running, most = 0, 0

@@ -145,6 +145,13 @@ class Runtime:
             timeout: Seconds that background tasks are given. Then they are cancelled. Clean-up has as long again.
             hurried: When it is done, they are given no time.
         """
+        try:
+            await self._end_background(timeout, hurried)
+            await self._clean_up(timeout, hurried)
+        finally:
+            close_pool()
+
+    async def _end_background(self, timeout: float, hurried: asyncio.Future[None]) -> None:  # noqa: ASYNC109
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
         while self._background and not hurried.done() and (left := until - loop.time()) > 0:
@@ -156,9 +163,11 @@ class Runtime:
             for task in self._background:
                 task.cancel()
             await asyncio.wait(self._background, timeout=_CANCEL_TIMEOUT)
+
+    async def _clean_up(self, timeout: float, hurried: asyncio.Future[None]) -> None:  # noqa: ASYNC109
         if self in self.app.runtimes:
             self.app.runtimes.remove(self)
-        closing = loop.create_task(self._resolver.close(), name="vibora clean-up")
+        closing = asyncio.get_running_loop().create_task(self._resolver.close(), name="vibora clean-up")
         await asyncio.wait({closing, hurried}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait({closing}, timeout=_CANCEL_TIMEOUT)
         if not closing.done():
@@ -167,7 +176,6 @@ class Runtime:
             await asyncio.wait({closing}, timeout=_CANCEL_TIMEOUT)
         if closing.done() and not closing.cancelled() and (error := closing.exception()) is not None:
             logger.error("stopping: a component could not be cleaned up: %r", error, exc_info=error)
-        close_pool()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run a coroutine in a task that the worker waits for when it stops. Its exception is logged.

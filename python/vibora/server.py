@@ -130,7 +130,11 @@ class Server:
         try:
             check(ingress)
             await runtime.start()
-            server = cls(app, runtime, sockets, clock=clock, on_failure=on_failure, **ingress)
+            try:
+                server = cls(app, runtime, sockets, clock=clock, on_failure=on_failure, **ingress)
+            except BaseException:
+                await runtime.stop(app.server_limits.graceful_timeout or 0, asyncio.get_running_loop().create_future())
+                raise
         except BaseException:
             for sock in sockets:
                 sock.close()
