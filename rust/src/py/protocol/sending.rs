@@ -356,10 +356,12 @@ impl Protocol {
 
     /// Writes what has been encoded. Returns how many bytes that were.
     pub(crate) fn flush(&self, py: Python<'_>) -> PyResult<usize> {
-        let held_back = std::mem::take(&mut self.state.borrow(py).held_back);
         if self.server.get().out.borrow(py).is_empty() {
-            if let Some(fd) = self.state.borrow(py).fd.filter(|_| held_back) {
-                socket::push(fd);
+            let mut state = self.state.borrow(py);
+            if std::mem::take(&mut state.held_back) {
+                if let Some(fd) = state.fd {
+                    socket::push(fd);
+                }
             }
             return Ok(0);
         }
@@ -380,7 +382,11 @@ impl Protocol {
             if out.capacity() > 4 * LARGE {
                 out.shrink_to(LARGE);
             }
-            self.state.borrow(py).written += sent as u64;
+            let mut state = self.state.borrow(py);
+            state.written += sent as u64;
+            // What the system kept back goes before this, and this is not kept back.
+            state.held_back = false;
+            drop(state);
             (rest, length)
         };
         if let Some(rest) = rest {
